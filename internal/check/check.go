@@ -1,0 +1,101 @@
+// Package check holds the words of the domain: agents, checks, runs, statuses and the reasons
+// for which a status is not the checker's own verdict. They are plain data: values are not
+// changed once they have been handed on, and so are safe to share between goroutines.
+package check
+
+import "time"
+
+// Agent is one configured checker and all that it is asked.
+type Agent struct {
+	// Name is unique among the agents; core credits statuses to it.
+	Name string
+	// Address is the host:port of the checker's gRPC server.
+	Address string
+	// HealthService is the name asked of grpc.health.v1; NoHealth means never to ask.
+	HealthService string
+	// TLS is the identity for the connection.
+	TLS TLS
+	// Checks are in the order of the configuration, their names unique.
+	Checks []Check
+}
+
+// NoHealth as a HealthService means that the checker is never asked for its health.
+const NoHealth = "-"
+
+// Check is one thing to ask a checker, again and again.
+type Check struct {
+	// Name is unique within the agent.
+	Name string
+	// Type is what the checker calls this kind of check.
+	Type string
+	// Details is the target, in the form that the type wants.
+	Details string
+	// Port is the target's port for types that want it apart; 0 if none.
+	Port int32
+	// Interval is a whole multiple of the poll interval.
+	Interval time.Duration
+	// Timeout is at most Interval.
+	Timeout time.Duration
+}
+
+// RunID names one run for as long as the process lives: its cycle and its place in it.
+type RunID struct {
+	Cycle int64
+	Seq   int
+}
+
+// Run is one execution of a check.
+type Run struct {
+	ID    RunID
+	Agent *Agent
+	Check *Check
+	// Due is when the run was to start, on the monotonic clock.
+	Due time.Time
+	// Deadline is when the run has a status for certain, on the monotonic clock.
+	Deadline time.Time
+}
+
+// Answer is a checker's own verdict on a check.
+type Answer struct {
+	Available bool
+	// Message is JSON or text, as it came.
+	Message []byte
+	// ResponseTime is what the checker measured; 0 if it did not.
+	ResponseTime time.Duration
+}
+
+// Status is what one run came to.
+type Status struct {
+	ID    RunID
+	Agent *Agent
+	Check *Check
+	// Available is the checker's verdict; false where Reason is set.
+	Available bool
+	// Message is the checker's answer as it came: JSON or text. Empty where Reason is set.
+	Message []byte
+	// ResponseTime is what the checker measured, else what the call took.
+	ResponseTime time.Duration
+	// Reason says why there is no verdict of the checker; empty if there is one.
+	Reason Reason
+	// Detail explains Reason to a person: what was tried, what happened, what to look at.
+	Detail string
+}
+
+// Answered returns the status of a run that the checker answered after took.
+func (r Run) Answered(a Answer, took time.Duration) Status {
+	if a.ResponseTime <= 0 {
+		a.ResponseTime = took
+	}
+	return Status{
+		ID: r.ID, Agent: r.Agent, Check: r.Check,
+		Available: a.Available, Message: a.Message, ResponseTime: a.ResponseTime,
+	}
+}
+
+// Failed returns the status of a run that came to no verdict.
+func (r Run) Failed(reason Reason, detail string, took time.Duration) Status {
+	return Status{
+		ID: r.ID, Agent: r.Agent, Check: r.Check,
+		ResponseTime: took, Reason: reason, Detail: detail,
+	}
+}

@@ -1,0 +1,161 @@
+// Package machine holds the pure state machines of polling: the schedule, the cycle, the breaker
+// and the restart budget. Nothing in it does I/O, reads a clock, starts a goroutine or logs; the
+// time is always an argument. Values are not safe for concurrent use: each has one actor that
+// drives it. Impossible transitions panic, for they are bugs of the caller.
+package machine
+
+import (
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+)
+
+// How agents are spread within a cycle: a slot starts about agentsPerSlot of them, unless it
+// would then last less than minSlot (timers cost) or more than maxSlot (starts come in bursts).
+const (
+	agentsPerSlot = 50
+	minSlot       = 20 * time.Millisecond
+	maxSlot       = 250 * time.Millisecond
+)
+
+// runMargin is how long before the end of its interval a run ends at the latest, so that its
+// answer is never taken for one that is still missing when the next run is due.
+const runMargin = 50 * time.Millisecond
+
+// Schedule yields slots: which agents to start with which checks, and when. Cycle k begins at
+// exactly start + k·interval, however late it is asked, so nothing drifts. A check whose interval
+// is m cycles is due in every m-th, beginning with cycle 0. An agent's slot depends only on its
+// name and the number of slots.
+type Schedule struct {
+	start    time.Time
+	interval time.Duration
+	slot     time.Duration
+	slots    [][]*check.Agent
+
+	cycle int64 // of the next slot
+	next  int   // the next slot's place in it
+}
+
+// Slot is a moment of a cycle and what is due then.
+type Slot struct {
+	Cycle int64
+	// Due is when the slot was planned to start.
+	Due time.Time
+	// First and Last tell that the slot opens or completes its cycle.
+	First, Last bool
+	// Missed counts whole cycles that were passed over before this slot's, because nobody
+	// asked for their slots in time.
+	Missed int64
+	// Starts are the agents with a check due, in the order of their names.
+	Starts []Start
+}
+
+// Start is one agent with its checks that are due.
+type Start struct {
+	Agent  *check.Agent
+	Checks []*check.Check
+}
+
+// NewSchedule spreads agents over slots so that rate of them start each second, faster only if
+// the interval demands it. The first slot is due at start.
+func NewSchedule(agents []check.Agent, interval time.Duration, rate int, start time.Time) *Schedule {
+	length, n := slotPlan(len(agents), interval, rate)
+	s := &Schedule{start: start, interval: interval, slot: length, slots: make([][]*check.Agent, n)}
+	for i := range agents {
+		at := slotOf(agents[i].Name, n)
+		s.slots[at] = append(s.slots[at], &agents[i])
+	}
+	for _, slot := range s.slots {
+		slices.SortFunc(slot, func(a, b *check.Agent) int {
+			return strings.Compare(a.Name, b.Name)
+		})
+	}
+	return s
+}
+
+// slotPlan returns how long a slot lasts and how many a cycle has. The last tenth of the interval
+// stays free, so that a late timer does not push one cycle's starts into the next.
+func slotPlan(agents int, interval time.Duration, rate int) (length time.Duration, n int) {
+	spread := time.Duration(float64(agents) / float64(rate) * float64(time.Second))
+	spread = min(spread, interval*9/10)
+	if agents == 0 || spread == 0 {
+		return maxSlot, 1
+	}
+	length = min(max(spread*agentsPerSlot/time.Duration(agents), minSlot), maxSlot)
+	return length, max(1, int((spread+length-1)/length))
+}
+
+func slotOf(name string, n int) int {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	// FNV's low bits depend on nothing but the low bits of the letters; mix them, or names that say
+	// a number twice (node7.rack7) all end up in a few slots.
+	x := h.Sum64()
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	return int(x % uint64(n)) //nolint:gosec // n is a small positive count.
+}
+
+// Next returns when the next slot is due.
+func (s *Schedule) Next() time.Time { return s.due(s.cycle, s.next) }
+
+// Latest returns when a run of a slot must have ended: just before its check can be due again.
+func (s *Schedule) Latest(slot Slot) time.Time { return slot.Due.Add(s.interval - runMargin) }
+
+// Slots tells how many slots a cycle has and how long each lasts.
+func (s *Schedule) Slots() (n int, length time.Duration) { return len(s.slots), s.slot }
+
+func (s *Schedule) due(cycle int64, slot int) time.Time {
+	return s.start.Add(time.Duration(cycle)*s.interval + time.Duration(slot)*s.slot)
+}
+
+// Step returns the next slot if it is due at now; ask again until it is not. Slots are never left
+// out within a cycle that has begun. Of cycles that nobody stepped through in time, the last one
+// is still yielded, late; those before it are only counted.
+func (s *Schedule) Step(now time.Time) (Slot, bool) {
+	due := s.Next()
+	if now.Before(due) {
+		return Slot{}, false
+	}
+	missed := int64(0)
+	if current := int64(now.Sub(s.start) / s.interval); s.next == 0 && s.cycle < current-1 {
+		missed = current - 1 - s.cycle
+		s.cycle = current - 1
+		due = s.Next()
+	}
+	slot := Slot{
+		Cycle: s.cycle, Due: due, Missed: missed,
+		First: s.next == 0, Last: s.next == len(s.slots)-1,
+		Starts: s.starts(),
+	}
+	s.next++
+	if slot.Last {
+		s.cycle, s.next = s.cycle+1, 0
+	}
+	return slot, true
+}
+
+func (s *Schedule) starts() []Start {
+	starts := make([]Start, 0, len(s.slots[s.next]))
+	for _, agent := range s.slots[s.next] {
+		if checks := s.dueChecks(agent); len(checks) > 0 {
+			starts = append(starts, Start{Agent: agent, Checks: checks})
+		}
+	}
+	return starts
+}
+
+func (s *Schedule) dueChecks(agent *check.Agent) []*check.Check {
+	checks := make([]*check.Check, 0, len(agent.Checks))
+	for i := range agent.Checks {
+		every := max(1, int64(agent.Checks[i].Interval/s.interval))
+		if s.cycle%every == 0 {
+			checks = append(checks, &agent.Checks[i])
+		}
+	}
+	return checks
+}
