@@ -1,0 +1,307 @@
+package config
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/serviceradar/poller/internal/check"
+)
+
+// minimal is the least that is a configuration; more can be added.
+const minimal = `poller_id = "edge-1"
+source_ip = "192.0.2.10"
+core.addresses = ["127.0.0.1:50052"]
+`
+
+const noAgents = "no agents configured: only heartbeats are reported"
+
+// defaults is what minimal comes to: the defaults that are promised to users.
+func defaults() *Config {
+	none := check.TLS{Mode: check.TLSNone}
+	return &Config{
+		PollerID: "edge-1", Partition: "default", SourceIP: "192.0.2.10", StateDir: "memory", ShutdownTimeout: 15 * time.Second,
+		Log:   Log{Level: "info", Format: "auto"},
+		Admin: Admin{Listen: "127.0.0.1:9464"},
+		Core: Core{
+			Addresses: []string{"127.0.0.1:50052"}, Timeout: 15 * time.Second,
+			MaxMessage: 3 << 20, Envelope: EnvelopeServiceRadar, TLS: none,
+		},
+		Poll:    Poll{Interval: 30 * time.Second, Timeout: 10 * time.Second, Rate: 500, MaxInFlight: 2048},
+		Breaker: Breaker{Failures: 5, Probe: 3 * time.Second},
+		Restart: Restart{Initial: 100 * time.Millisecond, Max: 30 * time.Second, Budget: 10, Window: time.Minute},
+		Spool:   Spool{MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, WhenFull: DropOldest},
+		TLS:     none,
+	}
+}
+
+func mustParse(t testing.TB, text string) (*Config, []string) {
+	t.Helper()
+	c, warnings, err := parse("/etc/poller/poller.toml", []byte(text), Source{}, noAddresses)
+	if err != nil {
+		t.Fatalf("parsing: %v", err)
+	}
+	return c, warnings
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"minimal.toml", "bom_crlf.toml"} {
+		c, warnings := mustParse(t, string(read(t, filepath.Join("testdata/good", file))))
+		if diff := cmp.Diff(defaults(), c); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", file, diff)
+		}
+		if diff := cmp.Diff([]string{noAgents}, warnings); diff != "" {
+			t.Errorf("%s: warnings (-want +got):\n%s", file, diff)
+		}
+	}
+}
+
+func TestFull(t *testing.T) {
+	t.Parallel()
+	mtls := check.TLS{
+		Mode: check.TLSMutual, CertFile: "/etc/poller/poller.pem", KeyFile: "/etc/poller/poller.key", CAFile: "/etc/poller/ca.pem",
+	}
+	want := &Config{
+		PollerID: "edge-7", Partition: "north", SourceIP: "edge-7.example", KVStoreID: "kv", StateDir: "memory",
+		ShutdownTimeout: 20 * time.Second,
+		Log:             Log{Level: "debug", Format: "json"},
+		Core: Core{
+			Addresses: []string{"core-1.example:50052", "[2001:db8::2]:50052"}, Timeout: 10 * time.Second,
+			MaxMessage: 1_000_000, Envelope: EnvelopeBare,
+			TLS: check.TLS{Mode: check.TLSServer, CAFile: "/etc/poller/core-ca.pem", ServerName: "core.example"},
+		},
+		Poll:    Poll{Interval: 20 * time.Second, Timeout: 5 * time.Second, Rate: 100, MaxInFlight: 64},
+		Breaker: Breaker{Failures: 3, Probe: 5 * time.Second},
+		Restart: Restart{Initial: time.Second, Max: time.Minute, Budget: 5, Window: 2 * time.Minute},
+		Spool:   Spool{MaxBytes: 16 << 20, MaxAge: 24 * time.Hour, WhenFull: DropNewest},
+		TLS:     mtls,
+		Agents: []check.Agent{
+			{
+				Name: "db.example.org", Address: "[::1]:50051", HealthService: "AgentService", TLS: mtls,
+				Checks: []check.Check{{Name: "postgres", Type: "process", Interval: 20 * time.Second, Timeout: 5 * time.Second}},
+			},
+			{
+				Name: "web", Address: "web.example:50051", HealthService: check.NoHealth, TLS: check.TLS{Mode: check.TLSNone},
+				Checks: []check.Check{
+					{
+						Name: "front page", Type: "http", Details: "https://user:secret@web.example/",
+						Interval: time.Minute, Timeout: 4 * time.Second,
+					},
+					{Name: "ssh", Type: "port", Details: "web.example", Port: 22, Interval: 20 * time.Second, Timeout: 2 * time.Second},
+				},
+			},
+		},
+	}
+	c, warnings := mustParse(t, string(read(t, "testdata/good/full.toml")))
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(warnings) > 0 {
+		t.Errorf("warnings: %q", warnings)
+	}
+}
+
+func TestShapes(t *testing.T) {
+	t.Parallel()
+	want := defaults()
+	want.Core.Addresses = []string{"core.example:50052"}
+	want.Poll.Interval, want.Poll.Timeout = 5*time.Second, 5*time.Second
+	want.Agents = []check.Agent{{
+		Name: "inline", Address: "127.0.0.1:1", HealthService: "AgentService", TLS: want.TLS,
+		// The timeout is the built-in one, shrunk.
+		Checks: []check.Check{{Name: "a", Type: "t", Details: `{"deep": [1]}`, Interval: 5 * time.Second, Timeout: 5 * time.Second}},
+	}}
+	c, _ := mustParse(t, string(read(t, "testdata/good/shapes.toml")))
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	const agent = `
+[agents.a]
+address = "127.0.0.1:1"
+`
+	const checks = `
+[[agents.a.checks]]
+name = "each cycle"
+type = "t"
+[[agents.a.checks]]
+name = "slow"
+type = "t"
+interval = "30s"
+[[agents.a.checks]]
+name = "own"
+type = "t"
+timeout = "1s"
+`
+	tests := map[string]struct {
+		text string
+		want []int // seconds
+	}{
+		"the default shrinks with the cycle": {text: `poll.interval = "6s"` + agent + checks, want: []int{6, 6, 1}},
+		"the default, where it fits":         {text: `poll.interval = "15s"` + agent + checks, want: []int{10, 10, 1}},
+		"poll's":                             {text: `poll = { interval = "6s", timeout = "3s" }` + agent + checks, want: []int{3, 3, 1}},
+		"the agent's wins over poll's":       {text: `poll = { interval = "6s", timeout = "3s" }` + agent + `timeout = "4s"` + checks, want: []int{4, 4, 1}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, _ := mustParse(t, minimal+test.text)
+			for i, seconds := range test.want {
+				want := time.Duration(seconds) * time.Second
+				if got := c.Agents[0].Checks[i]; got.Timeout != want {
+					t.Errorf("check %q has timeout %s, want %s", got.Name, got.Timeout, want)
+				}
+			}
+		})
+	}
+}
+
+func TestIdentities(t *testing.T) {
+	t.Parallel()
+	c, warnings := mustParse(t, minimal+`
+tls = { mode = "mtls", cert_file = "tls/../poller.pem", key_file = "/keys/poller.key", ca_file = "ca.pem" }
+core.tls = {}
+[agents.inherits]
+address = "127.0.0.1:1"
+[agents.own]
+address = "127.0.0.1:1"
+tls = { mode = "tls", cert_file = "a.pem", key_file = "a.key" }
+`)
+	mtls := check.TLS{
+		Mode: check.TLSMutual, CertFile: "/etc/poller/poller.pem", KeyFile: "/keys/poller.key", CAFile: "/etc/poller/ca.pem",
+	}
+	got := []check.TLS{c.TLS, c.Core.TLS, c.Agents[0].TLS, c.Agents[1].TLS}
+	want := []check.TLS{
+		mtls,
+		{Mode: check.TLSNone}, // an own identity replaces [tls] wholly
+		mtls,
+		{Mode: check.TLSServer, CertFile: "/etc/poller/a.pem", KeyFile: "/etc/poller/a.key"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	wantWarnings := []string{
+		`agents.own.tls: mode "tls" shows checkers and core no certificate of ours, so cert_file and key_file are not used; ` +
+			`write mode = "mtls" if they ask for one`,
+		`agents without checks are asked nothing: "inherits", "own"; add [[agents.NAME.checks]]`,
+	}
+	if diff := cmp.Diff(wantWarnings, warnings); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	good := map[string]int64{
+		"1": 1, "512KiB": 512 << 10, "3 MiB": 3 << 20, "1.5GiB": 3 << 29, "64B": 64, "9223372036854775807": math.MaxInt64,
+	}
+	for s, want := range good {
+		if got, bad := parseSize(s); got != want || bad != "" {
+			t.Errorf("parseSize(%q) = %d, %q, want %d", s, got, bad, want)
+		}
+		if got, bad := parseSize(formatSize(want)); got != want || bad != "" {
+			t.Errorf("formatSize(%d) = %q, which is %d, %q", want, formatSize(want), got, bad)
+		}
+	}
+	for _, s := range []string{"", "MiB", "-1", "+1", "1,000", "1m", "3mib", "1e3", "0x10", ".5GiB", "9223372036854775808", "8388608TiB", "٣"} {
+		if got, bad := parseSize(s); bad == "" {
+			t.Errorf("parseSize(%q) = %d, want a complaint", s, got)
+		}
+	}
+}
+
+func TestFormatDuration(t *testing.T) {
+	t.Parallel()
+	for want, d := range map[string]time.Duration{
+		"10s": 10 * time.Second, "1m": time.Minute, "1h": time.Hour, "1h0m10s": time.Hour + 10*time.Second,
+		"1h30m": 90 * time.Minute, "100ms": 100 * time.Millisecond, "20m": 20 * time.Minute, "168h": 168 * time.Hour, "0s": 0,
+	} {
+		if got := formatDuration(d); got != want {
+			t.Errorf("formatDuration(%d) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "poller.toml")
+	text := minimal + `tls = { mode = "tls", ca_file = "ca.pem" }`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := Load(Source{File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(dir, "ca.pem"); c.TLS.CAFile != want {
+		t.Errorf("ca_file is %q, want it in the file's directory: %q", c.TLS.CAFile, want)
+	}
+	for name, want := range map[string]string{
+		filepath.Join(dir, "gone.toml"): "cannot read the configuration file: no such file or directory; " +
+			"check the path, or copy deploy/poller.toml to it and adapt that",
+		dir: "cannot read the configuration file: is a directory; check that it is a readable file",
+	} {
+		_, _, err := Load(Source{File: name})
+		if err == nil || err.Error() != name+": "+want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+func TestLoadWithoutFile(t *testing.T) {
+	t.Parallel()
+	c, _, err := Load(Source{Environ: []string{
+		"POLLER_POLLER_ID=edge-1", "POLLER_SOURCE_IP=192.0.2.10", "POLLER_CORE__ADDRESSES=127.0.0.1:50052",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(defaults(), c); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	_, _, err = Load(Source{})
+	want := "configuration: core.addresses: missing: " + missingCoreAddresses + "\nconfiguration: poller_id: missing: " + missingPollerID
+	if err == nil || err.Error() != want {
+		t.Errorf("got:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+// TestSample loads the sample that operators copy, and wants nothing in it to be noteworthy.
+func TestSample(t *testing.T) {
+	t.Parallel()
+	c, warnings, err := Load(Source{File: "../deploy/poller.toml", Environ: []string{"POD_IP=192.0.2.10"}})
+	if err != nil || len(warnings) > 0 {
+		t.Fatalf("error %v, warnings %q", err, warnings)
+	}
+	if len(c.Agents) < 2 {
+		t.Errorf("the sample has %d agents, want at least two", len(c.Agents))
+	}
+	// Whatever the sample shows outside the agents is the default, so that copying it changes nothing.
+	want := defaults()
+	want.Agents, want.Core.Addresses, want.PollerID = c.Agents, c.Core.Addresses, c.PollerID
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("the sample differs from the defaults (-want +got):\n%s", diff)
+	}
+	// And it shows each key, if only in a comment.
+	text := string(read(t, "../deploy/poller.toml"))
+	for i := range rootSpec.keys {
+		k := &rootSpec.keys[i]
+		last := k.name[strings.LastIndexByte(k.name, '.')+1:]
+		if !k.later && !strings.Contains(text, last) {
+			t.Errorf("the sample does not show %s", k.name)
+		}
+		if k.later && strings.Contains(text, "\n"+k.name) {
+			t.Errorf("the sample shows %s, which is not built", k.name)
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// document is a file's text, for positions.
+type document struct {
+	name  string
+	text  []byte
+	lines []int // offsets of the lines' starts, once someone asked
+}
+
+// byteOrderMark is what some editors put before UTF-8; it means nothing, and is skipped.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+func newDocument(name string, text []byte) *document {
+	text = bytes.TrimPrefix(text, byteOrderMark)
+	// The parser computes offsets from capacities, so the capacity must end with the text.
+	return &document{name: name, text: slices.Clip(text)}
+}
+
+// position returns the line and the column, in characters, of an offset; both count from 1.
+func (d *document) position(offset int) (line, column int) {
+	if d.lines == nil {
+		d.lines = []int{0}
+		for i, c := range d.text {
+			if c == '\n' {
+				d.lines = append(d.lines, i+1)
+			}
+		}
+	}
+	line, found := slices.BinarySearch(d.lines, offset)
+	if !found {
+		line--
+	}
+	return line + 1, utf8.RuneCount(d.text[d.lines[line]:offset]) + 1
+}
+
+// nodeKind is what a value is in TOML.
+type nodeKind uint8
+
+const (
+	nodeTable nodeKind = iota
+	nodeArray
+	nodeString
+	nodeInt
+	nodeOther // booleans, floats, dates and times: no key takes one
+)
+
+// nodeOrigin is how a table or an array came to be; TOML allows some to be added to later.
+type nodeOrigin uint8
+
+const (
+	fromHeader  nodeOrigin = iota // [a.b] or [[a.b]]
+	fromPath                      // a in [a.b]
+	fromDots                      // a in a.b = 1
+	fromLiteral                   // { … } or [ … ]
+)
+
+// node is a value of the file: what it is, and where.
+type node struct {
+	parent *node
+	key    string
+	index  int // in an array, else -1
+	// keyOff and off are the offsets of the key and of the value; the same for a table with a header.
+	keyOff, off uint32
+	kind        nodeKind
+	origin      nodeOrigin
+	value       any // of nodeString a string, of nodeInt an int64, else what go-toml made of it
+	raw         string
+	kids        map[string]*node // of a table
+	elems       []*node          // of an array
+}
+
+// path returns the node's dotted key as TOML writes it, array indices in brackets.
+func (n *node) path() string {
+	if n.parent == nil {
+		return ""
+	}
+	if n.index >= 0 {
+		return n.parent.path() + "[" + strconv.Itoa(n.index) + "]"
+	}
+	return join(n.parent.path(), quoteKey(n.key))
+}
+
+// child returns the path of a key of the table n, whether it is there or not.
+func (n *node) child(key string) string { return join(n.path(), key) }
+
+func join(table, key string) string {
+	if table == "" {
+		return key
+	}
+	return table + "." + key
+}
+
+func quoteKey(key string) string {
+	bare := key != "" && strings.IndexFunc(key, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}) < 0
+	if bare {
+		return key
+	}
+	return quote(key)
+}
+
+// maxFound is how many characters of a value a message repeats.
+const maxFound = 80
+
+// found says what the node is, for messages.
+func (n *node) found() string {
+	switch n.kind {
+	case nodeTable:
+		return "a table"
+	case nodeArray:
+		return "an array"
+	case nodeString:
+		return foundText(n.value.(string))
+	case nodeInt, nodeOther:
+	}
+	return shorten(n.raw)
+}
+
+func foundText(s string) string { return fmt.Sprintf("%q", shorten(s)) }
+
+func shorten(s string) string {
+	if utf8.RuneCountInString(s) <= maxFound {
+		return s
+	}
+	return string([]rune(s)[:maxFound]) + "…"
+}
+
+// sortedKids returns the table's keys in the order of the file.
+func (n *node) sortedKids() []*node {
+	kids := make([]*node, 0, len(n.kids))
+	for _, kid := range n.kids {
+		kids = append(kids, kid)
+	}
+	slices.SortFunc(kids, func(a, b *node) int { return int(a.keyOff) - int(b.keyOff) })
+	return kids
+}

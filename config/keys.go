@@ -1,0 +1,162 @@
+package config
+
+import (
+	"math"
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+)
+
+// Every key there is, once: its kind, bounds, default and where it goes. Known keys, environment variables,
+// flags, error messages and Print all come from these tables.
+
+// grpcLimit is the size above which a gRPC server with default settings refuses a message; core is one.
+const grpcLimit = 4 << 20
+
+// Bounds that many keys share.
+const (
+	maxCount    = 1_000_000
+	maxDuration = int64(365 * 24 * time.Hour) // longer is a slip, and sums of times must not overflow
+)
+
+// defaultPollTimeout is the default timeout of a run where its check's interval allows it.
+const defaultPollTimeout = 10 * time.Second
+
+func duration(minimum time.Duration) rule {
+	return rule{kind: kindDuration, min: max(1, int64(minimum)), max: maxDuration}
+}
+
+func count() rule { return rule{kind: kindInt, min: 1, max: maxCount} }
+
+func oneOf(values ...string) rule { return rule{kind: kindString, oneOf: values} }
+
+func text(want func(string) string) rule { return rule{kind: kindString, want: want} }
+
+const missingPollerID = `who this poller is, to core; write poller_id = "edge-1" or such`
+
+const missingCoreAddresses = `where to deliver reports; write addresses = ["127.0.0.1:50052"] or such in [core]`
+
+// rootSpec is the outermost table and all that is in it, but for the agents.
+var rootSpec = newSpec(append([]key[Config]{
+	{
+		name: "poller_id", rule: text(wantName), required: missingPollerID,
+		usage: "who this poller is, to core", field: func(c *Config) any { return &c.PollerID },
+	},
+	{name: "partition", rule: text(wantName), def: "default", field: func(c *Config) any { return &c.Partition }},
+	{
+		name: "source_ip", rule: text(wantSourceIP), def: sourceAuto,
+		usage: "the address of this poller, to core: auto, an address or a host name", field: func(c *Config) any { return &c.SourceIP },
+	},
+	{name: "kv_store_id", rule: text(nil), def: "", field: func(c *Config) any { return &c.KVStoreID }},
+	{name: "state_dir", rule: text(wantStateDir), def: StateMemory, field: func(c *Config) any { return &c.StateDir }},
+	{name: "shutdown_timeout", rule: duration(0), def: 15 * time.Second, field: func(c *Config) any { return &c.ShutdownTimeout }},
+	{name: "include", later: true},
+
+	{
+		name: "log.level", rule: oneOf("trace", "debug", "info", "warn", "error"), def: "info",
+		usage: "what to log: trace, debug, info, warn or error", field: func(c *Config) any { return &c.Log.Level },
+	},
+	{
+		name: "log.format", rule: oneOf("auto", "console", "json"), def: "auto",
+		usage: "how to log: auto (console on a terminal, else json), console or json", field: func(c *Config) any { return &c.Log.Format },
+	},
+	{
+		name: "admin.listen", rule: text(wantListen), def: "127.0.0.1:9464",
+		usage: "host:port for health, readiness and metrics; empty means off", field: func(c *Config) any { return &c.Admin.Listen },
+	},
+
+	{
+		name: "core.addresses", rule: rule{kind: kindList, want: wantAddress}, required: missingCoreAddresses,
+		usage: "host:port of core, then of its fail-overs", field: func(c *Config) any { return &c.Core.Addresses },
+	},
+	{name: "core.timeout", rule: duration(0), def: 15 * time.Second, field: func(c *Config) any { return &c.Core.Timeout }},
+	{name: "core.max_message", rule: rule{
+		kind: kindSize, min: 64 << 10, max: grpcLimit - 4<<10,
+		why: "core's gRPC server refuses messages above 4MiB unless told otherwise, and a report needs some room besides",
+	}, def: int64(3 << 20), field: func(c *Config) any { return &c.Core.MaxMessage }},
+	{
+		name: "core.envelope", rule: oneOf(EnvelopeServiceRadar, EnvelopeBare), def: EnvelopeServiceRadar,
+		field: func(c *Config) any { return &c.Core.Envelope },
+	},
+
+	{name: "poll.interval", rule: duration(time.Second), def: 30 * time.Second, field: func(c *Config) any { return &c.Poll.Interval }},
+	{name: "poll.timeout", rule: duration(0), def: defaultPollTimeout, field: func(c *Config) any { return &c.Poll.Timeout }},
+	{name: "poll.rate", rule: count(), def: int64(500), field: func(c *Config) any { return &c.Poll.Rate }},
+	{name: "poll.max_in_flight", rule: count(), def: int64(2048), field: func(c *Config) any { return &c.Poll.MaxInFlight }},
+
+	{name: "breaker.failures", rule: count(), def: int64(5), field: func(c *Config) any { return &c.Breaker.Failures }},
+	{name: "breaker.probe", rule: duration(0), def: 3 * time.Second, field: func(c *Config) any { return &c.Breaker.Probe }},
+
+	{name: "restart.initial", rule: duration(0), def: 100 * time.Millisecond, field: func(c *Config) any { return &c.Restart.Initial }},
+	{name: "restart.max", rule: duration(0), def: 30 * time.Second, field: func(c *Config) any { return &c.Restart.Max }},
+	{name: "restart.budget", rule: count(), def: int64(10), field: func(c *Config) any { return &c.Restart.Budget }},
+	{name: "restart.window", rule: duration(0), def: time.Minute, field: func(c *Config) any { return &c.Restart.Window }},
+
+	{
+		name: "spool.max_bytes", rule: rule{kind: kindSize, min: 1, max: math.MaxInt64}, def: int64(1 << 30),
+		field: func(c *Config) any { return &c.Spool.MaxBytes },
+	},
+	{name: "spool.max_age", rule: duration(0), def: 168 * time.Hour, field: func(c *Config) any { return &c.Spool.MaxAge }},
+	{
+		name: "spool.when_full", rule: oneOf(DropOldest, DropNewest), def: DropOldest,
+		field: func(c *Config) any { return &c.Spool.WhenFull },
+	},
+
+	{name: "profiles", later: true},
+	{name: "discovery", later: true},
+	{name: "cluster", later: true},
+}, append(
+	tlsKeys("tls", func(c *Config) *check.TLS { return &c.TLS }),
+	tlsKeys("core.tls", func(c *Config) *check.TLS { return &c.Core.TLS })...)...,
+), agentsTable)
+
+// tlsKeys are the keys of an identity.
+func tlsKeys[T any](table string, of func(*T) *check.TLS) []key[T] {
+	return []key[T]{
+		{name: table + ".mode", rule: text(wantTLSMode), def: string(check.TLSNone), field: func(t *T) any { return &of(t).Mode }},
+		{name: table + ".cert_file", rule: text(nil), field: func(t *T) any { return &of(t).CertFile }},
+		{name: table + ".key_file", rule: text(nil), field: func(t *T) any { return &of(t).KeyFile }},
+		{name: table + ".ca_file", rule: text(nil), field: func(t *T) any { return &of(t).CAFile }},
+		{name: table + ".server_name", rule: text(wantServerName), field: func(t *T) any { return &of(t).ServerName }},
+	}
+}
+
+// agentsTable holds a table for each agent, checksTable its array of checks.
+const (
+	agentsTable = "agents"
+	checksTable = "checks"
+)
+
+// agentEntry is an agent as written.
+type agentEntry struct {
+	check.Agent
+	// timeout is the default for the agent's checks; 0 if it has none.
+	timeout time.Duration
+}
+
+var agentSpec = newSpec(append([]key[agentEntry]{
+	{
+		name: "address", rule: text(wantAddress), required: `the host:port of the checker's gRPC server; write address = "127.0.0.1:50051" or such`,
+		field: func(a *agentEntry) any { return &a.Address },
+	},
+	{name: "timeout", rule: duration(0), field: func(a *agentEntry) any { return &a.timeout }},
+	{name: "health_service", rule: text(nil), def: "AgentService", field: func(a *agentEntry) any { return &a.HealthService }},
+	{name: "profile", later: true},
+}, tlsKeys("tls", func(a *agentEntry) *check.TLS { return &a.TLS })...), checksTable)
+
+var checkSpec = newSpec([]key[check.Check]{
+	{
+		name: "name", rule: text(wantName), required: `a name that is unique within the agent; write name = "ssh" or such`,
+		field: func(c *check.Check) any { return &c.Name },
+	},
+	{
+		name: "type", rule: text(wantName), required: `what the checker calls this kind of check; write type = "port" or such`,
+		field: func(c *check.Check) any { return &c.Type },
+	},
+	{name: "details", rule: text(nil), field: func(c *check.Check) any { return &c.Details }},
+	{name: "port", rule: rule{kind: kindInt, min: 0, max: maxPort}, field: func(c *check.Check) any { return &c.Port }},
+	{name: "interval", rule: duration(time.Second), field: func(c *check.Check) any { return &c.Interval }},
+	{name: "timeout", rule: duration(0), field: func(c *check.Check) any { return &c.Timeout }},
+	{name: "results_interval", later: true},
+	{name: "stream", later: true},
+})

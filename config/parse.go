@@ -1,0 +1,165 @@
+package config
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+)
+
+// parse is Parse with the host's addresses as a parameter.
+func parse(name string, text []byte, src Source, addresses addressesFunc) (*Config, []string, error) {
+	doc := newDocument(name, text)
+	root, err := parseTOML(doc)
+	if err != nil {
+		return nil, nil, syntaxErrors(doc, err)
+	}
+	p := &problems{doc: doc}
+	l := newLayers(p)
+	var agents *node
+	l.file(root, func(n *node) { agents = n })
+	l.environment(src.Environ)
+	l.flags(src.Flags)
+	c := &Config{}
+	l.bind(c, root)
+	l.validate(c)
+	dir := directory(name)
+	l.identities(c, root, dir)
+	reader := &agentReader{layers: l, config: c, dir: dir}
+	c.Agents = reader.read(agents)
+	c.SourceIP = resolveSource(c.SourceIP, src.Environ, addresses, p)
+	if err := p.errors(); err != nil {
+		return nil, nil, err
+	}
+	return c, p.warnings, nil
+}
+
+// syntaxErrors are the errors of a text that is no TOML: the first, because what follows makes no sense.
+func syntaxErrors(doc *document, err error) error {
+	e := Error{File: doc.name, Msg: err.Error()}
+	if bad, ok := errors.AsType[*syntaxError](err); ok && doc.name != "" {
+		e.Line, e.Column = doc.position(bad.offset)
+	}
+	return Errors{e}
+}
+
+// directory is where relative paths in the configuration start.
+func directory(name string) string {
+	dir := filepath.Dir(name)
+	if absolute, err := filepath.Abs(dir); err == nil {
+		return absolute
+	}
+	return dir
+}
+
+// validate holds the rules between keys outside the agents.
+func (l *layers) validate(c *Config) {
+	l.timeouts(c)
+	if c.Restart.Initial > c.Restart.Max && !l.bad["restart.initial"] && !l.bad["restart.max"] {
+		key := "restart.initial"
+		if !l.origins[key].written() {
+			key = "restart.max"
+		}
+		l.at(l.origins[key], key, "found restart.initial %q above restart.max %q; the first back-off must not be longer than the longest",
+			formatDuration(c.Restart.Initial), formatDuration(c.Restart.Max))
+	}
+	if c.Spool.MaxBytes < c.Core.MaxMessage && !l.bad["spool.max_bytes"] && !l.bad["core.max_message"] {
+		key := "spool.max_bytes"
+		if !l.origins[key].written() {
+			key = "core.max_message"
+		}
+		l.at(l.origins[key], key, "found spool.max_bytes %q below core.max_message %q; the spool must hold at least one report of full size",
+			formatSize(c.Spool.MaxBytes), formatSize(c.Core.MaxMessage))
+	}
+}
+
+// timeouts lets the built-in timeout give way to a shorter cycle. One that somebody wrote does not:
+// they are told that it can't hold.
+func (l *layers) timeouts(c *Config) {
+	if l.bad["poll.timeout"] || l.bad["poll.interval"] {
+		return
+	}
+	if where := l.origins["poll.timeout"]; where.written() {
+		l.fitsCycle(c, where, "poll.timeout", c.Poll.Timeout)
+	} else {
+		c.Poll.Timeout = min(c.Poll.Timeout, c.Poll.Interval)
+	}
+}
+
+// fitsCycle reports a timeout above poll.interval, and so also one above its check's interval.
+func (l *layers) fitsCycle(c *Config, where place, key string, timeout time.Duration) {
+	if timeout > c.Poll.Interval && !l.bad["poll.interval"] {
+		l.at(where, key, "found %q above poll.interval, which is %q; a cycle waits no longer than that for its runs: write at most %[2]q, or a longer poll.interval",
+			formatDuration(timeout), formatDuration(c.Poll.Interval))
+	}
+}
+
+// identities checks [tls] and core.tls, and hands the former on where there is none of the latter.
+func (l *layers) identities(c *Config, root *node, dir string) {
+	l.identity(&c.TLS, "tls", dir)
+	coreTLS := root.kids["core"] != nil && root.kids["core"].kids["tls"] != nil
+	for name := range l.origins {
+		coreTLS = coreTLS || strings.HasPrefix(name, "core.tls.")
+	}
+	if !coreTLS {
+		c.Core.TLS = c.TLS
+		return
+	}
+	l.identity(&c.Core.TLS, "core.tls", dir)
+}
+
+func (l *layers) identity(tls *check.TLS, table, dir string) {
+	if l.bad[table+".mode"] {
+		return
+	}
+	checkIdentity(l.problems, tls, table, func(key string) place { return l.origins[table+"."+key] })
+	resolvePaths(tls, dir)
+}
+
+// identityKeys returns what an identity has written, by key.
+func identityKeys(tls *check.TLS) []struct{ key, value string } {
+	return []struct{ key, value string }{
+		{"cert_file", tls.CertFile}, {"key_file", tls.KeyFile}, {"ca_file", tls.CAFile}, {"server_name", tls.ServerName},
+	}
+}
+
+// checkIdentity reports what does not fit together in an identity whose keys are where the function says.
+func checkIdentity(p *problems, tls *check.TLS, table string, where func(key string) place) {
+	for _, k := range identityKeys(tls) {
+		switch {
+		case tls.Mode == check.TLSNone && k.value != "":
+			p.at(where(k.key), join(table, k.key),
+				`found %s, but the mode is "none", which uses no TLS; write mode = "tls" or "mtls", or leave this out`, foundText(k.value))
+		case tls.Mode == check.TLSMutual && k.value == "" && k.key != "server_name":
+			p.at(where("mode"), join(table, k.key), `missing: mode "mtls" needs cert_file, key_file and ca_file`)
+		}
+	}
+	if tls.Mode != check.TLSServer {
+		return
+	}
+	switch {
+	case tls.CertFile != "" && tls.KeyFile == "":
+		p.at(where("cert_file"), join(table, "key_file"), "missing: a certificate is of no use without its key; write both or neither")
+	case tls.CertFile == "" && tls.KeyFile != "":
+		p.at(where("key_file"), join(table, "cert_file"), "missing: a key is of no use without its certificate; write both or neither")
+	case tls.CertFile != "":
+		p.warn(`%s: mode "tls" shows checkers and core no certificate of ours, so cert_file and key_file are not used; `+
+			`write mode = "mtls" if they ask for one`, table)
+	}
+}
+
+func resolvePaths(tls *check.TLS, dir string) {
+	for _, file := range []*string{&tls.CertFile, &tls.KeyFile, &tls.CAFile} {
+		if *file != "" && !filepath.IsAbs(*file) {
+			*file = filepath.Join(dir, *file)
+		}
+	}
+}
+
+// sortAgents puts agents in the order of their names.
+func sortAgents(agents []check.Agent) {
+	slices.SortFunc(agents, func(a, b check.Agent) int { return strings.Compare(a.Name, b.Name) })
+}

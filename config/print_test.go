@@ -1,0 +1,203 @@
+package config
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/serviceradar/poller/internal/check"
+)
+
+func printed(t fataler, c *Config) string {
+	t.Helper()
+	var b strings.Builder
+	if err := c.Print(&b); err != nil {
+		t.Fatalf("printing: %v", err)
+	}
+	return b.String()
+}
+
+type fataler interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// masked returns what Print shows of a Config.
+func masked(c *Config) *Config {
+	out := *c
+	for _, s := range []*string{&out.PollerID, &out.Partition, &out.SourceIP, &out.KVStoreID} {
+		*s = mask(*s)
+	}
+	maskTLS(&out.TLS)
+	maskTLS(&out.Core.TLS)
+	out.Agents = slices.Clone(c.Agents)
+	for i := range out.Agents {
+		a := &out.Agents[i]
+		a.HealthService = mask(a.HealthService)
+		maskTLS(&a.TLS)
+		a.Checks = slices.Clone(a.Checks)
+		for j := range a.Checks {
+			k := &a.Checks[j]
+			k.Name, k.Type, k.Details = mask(k.Name), mask(k.Type), mask(k.Details)
+		}
+	}
+	return &out
+}
+
+func maskTLS(tls *check.TLS) {
+	tls.CertFile, tls.KeyFile, tls.CAFile = mask(tls.CertFile), mask(tls.KeyFile), mask(tls.CAFile)
+}
+
+// roundTrip fails unless what is printed parses to the same again.
+func roundTrip(t fataler, c *Config) {
+	t.Helper()
+	text := printed(t, c)
+	again, _, err := parse("poller.toml", []byte(text), Source{}, noAddresses)
+	if err != nil {
+		t.Fatalf("parsing what was printed: %v\n%s", err, text)
+	}
+	if diff := cmp.Diff(masked(c), again); diff != "" {
+		t.Fatalf("printed and parsed again (-want +got):\n%s\n%s", diff, text)
+	}
+}
+
+func TestPrint(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/good/*.toml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("found %d good files, error %v", len(files), err)
+	}
+	for _, file := range files {
+		c, _ := mustParse(t, string(read(t, file)))
+		roundTrip(t, c)
+	}
+}
+
+func TestPrintDefaults(t *testing.T) {
+	t.Parallel()
+	const want = `poller_id = "edge-1"
+partition = "default"
+source_ip = "192.0.2.10"
+kv_store_id = ""
+state_dir = "memory"
+shutdown_timeout = "15s"
+
+[log]
+level = "info"
+format = "auto"
+
+[admin]
+listen = "127.0.0.1:9464"
+
+[core]
+addresses = ["127.0.0.1:50052"]
+timeout = "15s"
+max_message = "3MiB"
+envelope = "serviceradar"
+
+[poll]
+interval = "30s"
+timeout = "10s"
+rate = 500
+max_in_flight = 2048
+
+[breaker]
+failures = 5
+probe = "3s"
+
+[restart]
+initial = "100ms"
+max = "30s"
+budget = 10
+window = "1m"
+
+[spool]
+max_bytes = "1GiB"
+max_age = "168h"
+when_full = "drop_oldest"
+
+[tls]
+mode = "none"
+cert_file = ""
+key_file = ""
+ca_file = ""
+server_name = ""
+`
+	if diff := cmp.Diff(want, printed(t, defaults())); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestPrintFails(t *testing.T) {
+	t.Parallel()
+	full := errors.New("disk full")
+	if err := defaults().Print(failingWriter{full}); !errors.Is(err, full) {
+		t.Errorf("got %v, want %v", err, full)
+	}
+}
+
+type failingWriter struct{ err error }
+
+func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+func TestMask(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]string{
+		"https://user:secret@host/path":             "https://user:***@host/path",
+		"https://:secret@host":                      "https://:***@host",
+		"redis://user:p@ss@host:6379/0":             "redis://user:***@host:6379/0",
+		`{"a":"http://u:p@h/","b":"amqp://v:q@h/"}`: `{"a":"http://u:***@h/","b":"amqp://v:***@h/"}`,
+		"https://user:***@host":                     "https://user:***@host",
+		// Nothing secret here.
+		"https://host:8080/mail?to=a@b": "https://host:8080/mail?to=a@b",
+		"https://user@host":             "https://user@host",
+		"127.0.0.1:22":                  "127.0.0.1:22",
+		"user:name@host":                "user:name@host",
+	} {
+		if got := mask(s); got != want {
+			t.Errorf("mask(%q) = %q, want %q", s, got, want)
+		}
+	}
+	c, _ := mustParse(t, string(read(t, "testdata/good/full.toml")))
+	if text := printed(t, c); strings.Contains(text, "secret") || !strings.Contains(text, "https://user:***@web.example/") {
+		t.Errorf("the password is not masked:\n%s", text)
+	}
+}
+
+// TestPrintProperty prints and parses agents with names and targets of all kinds.
+func TestPrintProperty(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.String().Filter(func(s string) bool { return wantName(s) == "" })
+		free := rapid.String().Filter(func(s string) bool { return strings.ToValidUTF8(s, "") == s })
+		identity := rapid.SampledFrom([]check.TLS{
+			{Mode: check.TLSNone},
+			{Mode: check.TLSServer, ServerName: "core.example"},
+			{Mode: check.TLSMutual, CertFile: "/a \"quoted\".pem", KeyFile: "/b.key", CAFile: "/ca.pem"},
+		})
+		c := defaults()
+		c.KVStoreID = free.Draw(t, "kv")
+		c.Spool.MaxBytes = rapid.Int64Min(4<<20).Draw(t, "bytes")
+		c.Poll.Interval = time.Duration(rapid.Int64Range(int64(time.Second), int64(time.Hour)).Draw(t, "interval"))
+		c.Poll.Timeout = min(c.Poll.Timeout, c.Poll.Interval)
+		c.TLS, c.Core.TLS = identity.Draw(t, "tls"), identity.Draw(t, "core")
+		for _, agent := range rapid.SliceOfNDistinct(name, 0, 4, rapid.ID[string]).Draw(t, "agents") {
+			a := check.Agent{Name: agent, Address: "[::1]:1", HealthService: free.Draw(t, "health"), TLS: identity.Draw(t, "identity")}
+			for _, n := range rapid.SliceOfNDistinct(name, 0, 4, mask).Draw(t, "checks") {
+				k := check.Check{Name: n, Type: name.Draw(t, "type"), Details: free.Draw(t, "details"), Port: rapid.Int32Range(0, maxPort).Draw(t, "port")}
+				k.Interval = c.Poll.Interval * time.Duration(rapid.IntRange(1, 9).Draw(t, "multiple"))
+				k.Timeout = time.Duration(rapid.Int64Range(1, int64(c.Poll.Interval)).Draw(t, "timeout"))
+				a.Checks = append(a.Checks, k)
+			}
+			c.Agents = append(c.Agents, a)
+		}
+		sortAgents(c.Agents)
+		roundTrip(t, c)
+	})
+}

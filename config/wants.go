@@ -1,0 +1,112 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/serviceradar/poller/internal/check"
+)
+
+// The functions here say what a string ought to be: "want …", or "" if it is.
+
+const (
+	maxName = 256 // bytes
+	maxHost = 253 // bytes of a host name, by the rules of DNS
+	maxPort = 65535
+)
+
+func wantName(s string) string {
+	switch {
+	case strings.TrimSpace(s) == "":
+		return "want a name"
+	case len(s) > maxName:
+		return fmt.Sprintf("which has %d bytes, want a name of at most %d", len(s), maxName)
+	case strings.IndexFunc(s, unicode.IsControl) >= 0:
+		return "want a name without control characters such as line breaks"
+	}
+	return ""
+}
+
+// wantAddress is for what we connect to.
+func wantAddress(s string) string {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" {
+		return `want host:port such as "127.0.0.1:50051", "checker.example:50051" or "[::1]:50051"`
+	}
+	if !isHost(host) {
+		return "whose host " + foundText(host) + " is neither an address nor a host name"
+	}
+	return wantPort(port, 1)
+}
+
+// wantListen is for what we listen on: the host may be left out, and port 0 is any free one.
+func wantListen(s string) string {
+	if s == "" {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return `want host:port such as "127.0.0.1:9464", or "" for none`
+	}
+	if host != "" && !isHost(host) {
+		return "whose host " + foundText(host) + " is neither an address nor a host name"
+	}
+	return wantPort(port, 0)
+}
+
+func wantPort(port string, least int) string {
+	if n, err := strconv.Atoi(port); err != nil || n < least || n > maxPort || strconv.Itoa(n) != port {
+		return fmt.Sprintf("whose port %s is not a number from %d to %d", foundText(port), least, maxPort)
+	}
+	return ""
+}
+
+// hostPattern takes what resolvers take, underscores and a final dot included.
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`)
+
+// digitsPattern is what looks like an IPv4 address; no host name ends with a number alone.
+var digitsPattern = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
+
+func isHost(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	return len(s) <= maxHost && hostPattern.MatchString(s) && !digitsPattern.MatchString(s)
+}
+
+func wantSourceIP(s string) string {
+	if s == sourceAuto || isHost(s) {
+		return ""
+	}
+	return `want "auto", an address such as "192.0.2.10", or a host name`
+}
+
+func wantServerName(s string) string {
+	if s == "" || isHost(s) {
+		return ""
+	}
+	return "want the host name or address in the server's certificate"
+}
+
+func wantStateDir(s string) string {
+	if s == StateMemory {
+		return ""
+	}
+	return `which is not supported yet: reports are kept in memory until the durable spool is built; write "memory" or leave it out`
+}
+
+func wantTLSMode(s string) string {
+	modes := []string{string(check.TLSNone), string(check.TLSServer), string(check.TLSMutual)}
+	switch check.TLSMode(s) {
+	case check.TLSNone, check.TLSServer, check.TLSMutual:
+		return ""
+	case "spiffe":
+		return "which is not supported yet; want one of " + strings.Join(modes, ", ")
+	}
+	return "want one of " + strings.Join(modes, ", ") + suggestText(s, modes)
+}
