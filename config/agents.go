@@ -74,12 +74,12 @@ func (r *agentReader) agent(n *node) check.Agent {
 		resolvePaths(&entry.TLS, r.dir)
 	}
 	if checks != nil {
-		entry.Checks = r.checks(checks, n, &entry)
+		entry.Checks = r.checks(checks, &entry)
 	}
 	return entry.Agent
 }
 
-func (r *agentReader) checks(array, agent *node, entry *agentEntry) []check.Check {
+func (r *agentReader) checks(array *node, entry *agentEntry) []check.Check {
 	if array.kind != nodeArray {
 		r.value(array, "found %s, want an array of tables: write [[%s]] before each check", array.found(), array.path())
 		return nil

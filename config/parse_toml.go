@@ -85,7 +85,7 @@ func (b *builder) parserError(err error) error {
 }
 
 func (b *builder) expression(n *unstable.Node) error {
-	switch n.Kind { //nolint:exhaustive // no other kind is an expression
+	switch n.Kind { // no other kind is an expression
 	case unstable.KeyValue:
 		return b.keyValue(b.table, n)
 	case unstable.Table:
@@ -211,7 +211,7 @@ func (b *builder) valueOffset(key *unstable.Node) uint32 {
 // value fills in n from v, whose offset is as given.
 func (b *builder) value(n *node, v *unstable.Node, offset uint32) error {
 	n.off, n.origin = offset, fromLiteral
-	switch v.Kind { //nolint:exhaustive // all others are scalars
+	switch v.Kind { // all others are scalars
 	case unstable.InlineTable:
 		n.kind, n.kids = nodeTable, map[string]*node{}
 		for kids := v.Children(); kids.Next(); {
