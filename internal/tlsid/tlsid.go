@@ -1,0 +1,111 @@
+// Package tlsid turns the name of a TLS identity, the files in check.TLS, into what a connection
+// needs.
+//
+// Guarantees:
+//   - Everything is read, parsed and checked when Client or Server is called. A configuration
+//     that is returned can be used; its files are not looked at again.
+//   - No configuration is ever weaker than its mode says: the peer's certificate is verified
+//     always, TLS is at least 1.2 (1.3 wherever the peer can), and mode mtls never falls back to
+//     the system's authorities, which would let in anybody with a public certificate.
+//   - Our own certificate must be valid at the time of loading: peers would refuse it anyhow, and
+//     say less about the reason.
+//   - Errors name the file, what it is for, why it can't be used and what to do.
+//
+// All functions are safe to call from any goroutine.
+package tlsid
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+)
+
+// Client returns the configuration for connections to host, or nil for plaintext. The server's
+// certificate has to be for id.ServerName, or for host (a name or address without its port) if
+// that is empty.
+func Client(id check.TLS, host string) (*tls.Config, error) {
+	return client(id, host, time.Now())
+}
+
+// Server returns the configuration for a listener, or nil for plaintext. In mode mtls only
+// clients with a certificate of the authorities in id.CAFile get in; in mode tls anybody does.
+func Server(id check.TLS) (*tls.Config, error) {
+	return server(id, time.Now())
+}
+
+// ServerFiles is Server for callers that have file names and no mode: no files mean plaintext, a
+// certificate with its key mode tls, and authorities besides mode mtls.
+func ServerFiles(certFile, keyFile, caFile string) (*tls.Config, error) {
+	id := check.TLS{Mode: check.TLSMutual, CertFile: certFile, KeyFile: keyFile, CAFile: caFile}
+	switch {
+	case certFile == "" && keyFile == "" && caFile == "":
+		return nil, nil // a nil configuration means plaintext, as for Server
+	case certFile == "" || keyFile == "":
+		return nil, errors.New("TLS for a server needs a certificate file and a key file, and one of them is not given: " +
+			"name both, or give no TLS file at all to serve plaintext")
+	case caFile == "":
+		id.Mode = check.TLSServer
+	}
+	return server(id, time.Now())
+}
+
+func client(id check.TLS, host string, now time.Time) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: id.ServerName}
+	if config.ServerName == "" {
+		config.ServerName = host
+	}
+	switch id.Mode {
+	case "", check.TLSNone:
+		return nil, nil // a nil configuration means plaintext
+	case check.TLSServer:
+		if id.CAFile == "" {
+			return config, nil // nil RootCAs are the system's
+		}
+	case check.TLSMutual:
+		pair, err := loadPair(id, now)
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{pair}
+	default:
+		return nil, unknownMode(id.Mode)
+	}
+	pool, err := loadAuthorities(id.CAFile, "the servers we connect to", now)
+	if err != nil {
+		return nil, err
+	}
+	config.RootCAs = pool
+	return config, nil
+}
+
+func server(id check.TLS, now time.Time) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	switch id.Mode {
+	case "", check.TLSNone:
+		return nil, nil // a nil configuration means plaintext
+	case check.TLSServer:
+	case check.TLSMutual:
+		pool, err := loadAuthorities(id.CAFile, "the clients that connect to us", now)
+		if err != nil {
+			return nil, err
+		}
+		config.ClientCAs = pool
+		config.ClientAuth = tls.RequireAndVerifyClientCert
+	default:
+		return nil, unknownMode(id.Mode)
+	}
+	pair, err := loadPair(id, now)
+	if err != nil {
+		return nil, err
+	}
+	config.Certificates = []tls.Certificate{pair}
+	return config, nil
+}
+
+func unknownMode(mode check.TLSMode) error {
+	return fmt.Errorf("TLS mode %q is not known: use %q, %q or %q",
+		mode, check.TLSNone, check.TLSServer, check.TLSMutual)
+}
