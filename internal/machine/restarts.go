@@ -6,7 +6,9 @@ import "time"
 type RestartPolicy struct {
 	// Initial is the delay of the first restart; each further one within Window doubles it, up to Max.
 	Initial, Max time.Duration
-	// Budget is how many restarts there may be within Window; then the actor is parked.
+	// Budget is how many restarts there may be within Window; then the actor is parked. The window
+	// is time in which the actor ran: else the delays themselves, as they grow, would keep one
+	// that always fails at once within its budget.
 	Budget int
 	Window time.Duration
 }
@@ -14,7 +16,8 @@ type RestartPolicy struct {
 // Restarts is one actor's restart history under a policy.
 type Restarts struct {
 	policy RestartPolicy
-	failed []time.Time // within the window, oldest first
+	failed []time.Time   // within the window, oldest first, on a clock that runs with the actor
+	waited time.Duration // what that clock is behind: the sum of all delays
 	// parked is when the actor last failed over its budget; zero if it is not parked.
 	parked time.Time
 }
@@ -31,21 +34,25 @@ func (r *Restarts) Failed(now time.Time, jitter float64) (delay time.Duration, p
 		return r.park(now)
 	}
 	r.parked = time.Time{}
+	ran := now.Add(-r.waited)
 	kept := r.failed[:0]
 	for _, at := range r.failed {
-		if now.Sub(at) < r.policy.Window {
+		if ran.Sub(at) < r.policy.Window {
 			kept = append(kept, at)
 		}
 	}
-	r.failed = append(kept, now)
+	r.failed = append(kept, ran)
 	if len(r.failed) > r.policy.Budget {
 		r.failed = r.failed[:0]
 		return r.park(now)
 	}
-	return Backoff(len(r.failed)-1, r.policy.Initial, r.policy.Max, jitter), false
+	delay = Backoff(len(r.failed)-1, r.policy.Initial, r.policy.Max, jitter)
+	r.waited += delay
+	return delay, false
 }
 
 func (r *Restarts) park(now time.Time) (time.Duration, bool) {
 	r.parked = now
+	r.waited += r.policy.Window
 	return r.policy.Window, true
 }

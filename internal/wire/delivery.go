@@ -1,0 +1,53 @@
+package wire
+
+import (
+	"errors"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// ReportIDKey is the metadata key under which a report's id goes along, so that a core that
+// knows it can discard what it already has.
+const ReportIDKey = "poller-report-id"
+
+// ErrNotReceived is core's answer received=false.
+var ErrNotReceived = errors.New("core answered received=false: it did not take the report")
+
+// Outcome says what to do about an answer to a delivery.
+type Outcome int
+
+// The outcomes.
+const (
+	// Delivered: core has it.
+	Delivered Outcome = iota
+	// Retry: the same report again, before any later one.
+	Retry
+	// Hold: as Retry, but time alone will not mend it; a person must.
+	Hold
+	// SetAside: core will never take this report; go on with the next.
+	SetAside
+)
+
+func (o Outcome) String() string {
+	return [...]string{"delivered", "retry", "hold", "set aside"}[o]
+}
+
+// Judge sorts the error of a delivery. What is not known to be hopeless is retried: core's
+// handlers return plain errors, so that even "my database is down" arrives as Unknown.
+func Judge(err error) Outcome {
+	if err == nil {
+		return Delivered
+	}
+	switch status.Code(err) {
+	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
+		return Hold
+	case codes.InvalidArgument, codes.OutOfRange:
+		return SetAside
+	case codes.OK, codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.NotFound,
+		codes.AlreadyExists, codes.ResourceExhausted, codes.FailedPrecondition, codes.Aborted,
+		codes.Internal, codes.Unavailable, codes.DataLoss:
+		return Retry
+	}
+	return Retry
+}
