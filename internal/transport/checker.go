@@ -1,0 +1,204 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/proto/monitoring"
+)
+
+// Checker is the client of one agent's checker, over one connection. It is safe for concurrent
+// use. All its errors are *check.Failure.
+type Checker struct {
+	agent    *check.Agent
+	pollerID string
+	link     *link
+	cc       *grpc.ClientConn
+	service  monitoring.AgentServiceClient
+	health   healthpb.HealthClient
+}
+
+// NewChecker returns a client that connects when it is first used. It reads the TLS files now; a
+// *check.Failure says what is wrong with them. A nil dial is the network's.
+func NewChecker(agent *check.Agent, pollerID string, dial Dialer) (*Checker, error) {
+	l := &link{dial: dial}
+	cc, err := newConn(agent.Address, agent.TLS, l)
+	if err != nil {
+		return nil, check.Failf(check.TLSFailed, err, "can't prepare the connection to %s: %v", agent.Address, err)
+	}
+	return &Checker{
+		agent: agent, pollerID: pollerID, link: l, cc: cc,
+		service: monitoring.NewAgentServiceClient(cc),
+		health:  healthpb.NewHealthClient(cc),
+	}, nil
+}
+
+// Close ends the connection and with it the calls on it.
+func (c *Checker) Close() error { return c.cc.Close() }
+
+// Connections counts the connections made so far; it changes when there is a new one.
+func (c *Checker) Connections() uint64 { return c.link.made.Load() }
+
+// Ask puts one check to the checker and returns its own verdict.
+func (c *Checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, error) {
+	began := time.Now()
+	var trailer metadata.MD
+	r, err := c.service.GetStatus(ctx, &monitoring.StatusRequest{
+		ServiceName: chk.Name,
+		ServiceType: chk.Type,
+		AgentId:     c.agent.Name,
+		PollerId:    c.pollerID,
+		Details:     chk.Details,
+		Port:        chk.Port,
+	}, grpc.Trailer(&trailer))
+	if err != nil {
+		return check.Answer{}, c.failure(ctx, "GetStatus", time.Since(began), err, trailer)
+	}
+	return check.Answer{
+		Available:    r.GetAvailable(),
+		Message:      r.GetMessage(),
+		ResponseTime: time.Duration(r.GetResponseTime()),
+	}, nil
+}
+
+// Health connects, at once even if gRPC would still wait after a failure, and asks the checker
+// for its health. Whatever it answers, an error too, shows that it is there: the answer is
+// returned as text ("SERVING", "no health service"), and only a checker that can't be reached or
+// does not answer is an error.
+func (c *Checker) Health(ctx context.Context) (string, error) {
+	began := time.Now()
+	c.cc.ResetConnectBackoff()
+	c.cc.Connect()
+	if c.agent.HealthService == check.NoHealth {
+		return "not asked", c.awaitReady(ctx, began)
+	}
+	var trailer metadata.MD
+	r, err := c.health.Check(ctx, &healthpb.HealthCheckRequest{Service: c.agent.HealthService},
+		grpc.WaitForReady(true), grpc.Trailer(&trailer))
+	switch status.Code(err) {
+	case codes.OK:
+		return r.GetStatus().String(), nil
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		f := c.failure(ctx, "the health check", time.Since(began), err, trailer)
+		if f.Reason == check.BadAnswer { // its own words, and so it is there
+			return words(err), nil
+		}
+		return "", f
+	case codes.Unimplemented:
+		return "no health service", nil
+	case codes.NotFound:
+		return fmt.Sprintf("does not know service %q", c.agent.HealthService), nil
+	default:
+		return words(err), nil
+	}
+}
+
+func (c *Checker) awaitReady(ctx context.Context, began time.Time) error {
+	for {
+		state := c.cc.GetState()
+		if state == connectivity.Ready {
+			return nil
+		}
+		if state == connectivity.Shutdown || !c.cc.WaitForStateChange(ctx, state) {
+			return c.failure(ctx, "connecting", time.Since(began), status.FromContextError(ctx.Err()).Err(), nil)
+		}
+	}
+}
+
+// deadlineSlack is how far the checker's idea of our deadline may be ahead of ours.
+const deadlineSlack = 50 * time.Millisecond
+
+// failure says why a call failed. A trailer shows that the checker itself ended it.
+func (c *Checker) failure(ctx context.Context, call string, took time.Duration, err error, trailer metadata.MD) *check.Failure {
+	took = took.Round(time.Millisecond)
+	said := words(err)
+	switch status.Code(err) {
+	case codes.OK, codes.DeadlineExceeded, codes.Canceled, codes.Unavailable: // OK: closed while connecting
+		return c.ended(ctx, call, took, err, len(trailer) > 0)
+	case codes.Unauthenticated, codes.PermissionDenied:
+		return check.Failf(check.Unauthenticated, err, "%s refused %s: %s: check the poller's certificate and its rights there",
+			c.agent.Address, call, said)
+	case codes.Unimplemented:
+		return check.Failf(check.Unimplemented, err, "%s does not know %s: %s: is this address a checker's?",
+			c.agent.Address, call, said)
+	case codes.ResourceExhausted:
+		if strings.Contains(said, "larger than max") {
+			return check.Failf(check.TooLarge, err, "the answer of %s to %s is too large: %s: let the checker answer less",
+				c.agent.Address, call, said)
+		}
+	default:
+	}
+	return c.badAnswer(call, err)
+}
+
+// ended says why a call ended with a code that may come from either side: because we gave it up,
+// its deadline passed, the connection failed, or the checker said so.
+func (c *Checker) ended(ctx context.Context, call string, took time.Duration, err error, byChecker bool) *check.Failure {
+	code, said, state := status.Code(err), words(err), c.cc.GetState()
+	// The server keeps the same deadline, and may call it a moment before we do.
+	deadline, ok := ctx.Deadline()
+	over := code != codes.Unavailable && ok && time.Until(deadline) < deadlineSlack
+	switch {
+	case state == connectivity.Shutdown || errors.Is(ctx.Err(), context.Canceled):
+		return check.Failf(check.NoAnswer, err, "%s of %s was given up after %v because the poller or its agent is stopping",
+			call, c.agent.Address, took)
+	case over && state == connectivity.Ready:
+		return check.Failf(check.Timeout, err, "connected to %s, but no answer to %s within %v: the checker is busy or hung",
+			c.agent.Address, call, took)
+	case over:
+		return c.unreachable(fmt.Sprintf("no connection within %v: %s", took, said), err)
+	case code == codes.Unavailable && !byChecker:
+		return c.unreachable(said, err)
+	}
+	return c.badAnswer(call, err)
+}
+
+// maxSaid bounds what is quoted of a peer's own words, in bytes.
+const maxSaid = 1024
+
+// words returns what a call's error says without its code.
+func words(err error) string {
+	text := status.Convert(err).Message()
+	if len(text) > maxSaid {
+		return strings.ToValidUTF8(text[:maxSaid], "") + " …"
+	}
+	return text
+}
+
+func (c *Checker) badAnswer(call string, err error) *check.Failure {
+	return check.Failf(check.BadAnswer, err, "%s answered %s with error %v: %s: see the checker's log",
+		c.agent.Address, call, status.Code(err), words(err))
+}
+
+// unreachable tells a refused handshake from a refused connection.
+func (c *Checker) unreachable(said string, err error) *check.Failure {
+	handshake, cause := c.link.lastError()
+	mute := cause == nil && c.link.mute()
+	switch {
+	case handshake || mute && secured(c.agent.TLS):
+		if cause == nil {
+			cause = errors.New(said)
+		}
+		return check.Failf(check.TLSFailed, err, "TLS with %s failed: %v: check tls.mode, the certificates and server_name on both sides",
+			c.agent.Address, cause)
+	case cause != nil:
+		return check.Failf(check.Unreachable, err, "can't connect to %s: %v: is the checker running there?", c.agent.Address, cause)
+	case mute || strings.Contains(said, "server preface"):
+		return check.Failf(check.Unreachable, err, "%s accepts connections but does not speak gRPC (%s): "+
+			"is it the right port, and does it want TLS?", c.agent.Address, said)
+	default:
+		return check.Failf(check.Unreachable, err, "lost or no connection to %s: %s: does the checker run there, and is the way to it open?",
+			c.agent.Address, said)
+	}
+}

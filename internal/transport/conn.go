@@ -1,0 +1,155 @@
+// Package transport speaks gRPC to checkers and to core. Its clients hold one connection each and
+// turn what goes wrong into words: which peer, what was tried, why it failed, what to look at.
+// Every call ends with its context, whatever the peer does.
+package transport
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/tlsid"
+)
+
+// Dialer opens the network connection to a host:port; it is a net.Dialer's, or a test's twin.
+type Dialer func(ctx context.Context, address string) (net.Conn, error)
+
+// Reconnecting starts quickly and never waits longer than maxBackoff, so that a peer that
+// returned is found soon.
+const (
+	maxBackoff     = 3 * time.Second
+	connectTimeout = 5 * time.Second
+	bufferSize     = 4 << 10
+)
+
+var errOver = errors.New("the connection is over")
+
+// link watches the connections below a grpc.ClientConn: gRPC itself tells neither when there is
+// a new one nor, but in prose, why there is none.
+type link struct {
+	dial Dialer
+	// once lets only one connection come about.
+	once bool
+
+	made   atomic.Uint64         // connections made so far
+	heard  atomic.Bool           // the peer has said something over the last one made
+	failed atomic.Pointer[error] // why the last attempt failed; nil if it did not
+	tls    atomic.Bool           // the last attempt failed in the handshake
+}
+
+func (l *link) connect(ctx context.Context, address string) (net.Conn, error) {
+	if l.once && l.made.Load() > 0 {
+		return nil, errOver
+	}
+	conn, err := l.dial(ctx, address)
+	if err != nil {
+		l.fail(err, false)
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (l *link) fail(err error, handshake bool) {
+	l.tls.Store(handshake)
+	l.failed.Store(&err)
+}
+
+// lastError returns why the last attempt to connect failed, and whether it was the handshake.
+func (l *link) lastError() (handshake bool, err error) {
+	if p := l.failed.Load(); p != nil {
+		return l.tls.Load(), *p
+	}
+	return false, nil
+}
+
+// mute tells whether the last connection was made and the peer has said nothing over it. A gRPC
+// server speaks first. With TLS 1.3 one that refuses our certificate says so only after the
+// handshake, and what it says may be lost with the connection.
+func (l *link) mute() bool { return l.made.Load() > 0 && !l.heard.Load() }
+
+// listening is a connection that tells its link of the first word.
+type listening struct {
+	net.Conn
+	link  *link
+	heard bool
+}
+
+func (l *listening) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	if n > 0 && !l.heard {
+		l.heard = true
+		l.link.heard.Store(true)
+	}
+	return n, err
+}
+
+// watched are transport credentials that tell a link of each handshake; plaintext has one, too.
+type watched struct {
+	credentials.TransportCredentials
+	link *link
+}
+
+func (w watched) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		w.link.fail(err, true)
+		return nil, nil, err
+	}
+	w.link.failed.Store(nil)
+	w.link.heard.Store(false)
+	w.link.made.Add(1)
+	return &listening{Conn: conn, link: w.link}, info, nil
+}
+
+func (w watched) Clone() credentials.TransportCredentials {
+	return watched{w.TransportCredentials.Clone(), w.link}
+}
+
+func secured(id check.TLS) bool { return id.Mode != "" && id.Mode != check.TLSNone }
+
+// newConn returns a lazy connection to address: it costs nothing until it is used. TLS files are
+// read now, and errors are theirs.
+func newConn(address string, id check.TLS, l *link) (*grpc.ClientConn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	creds := insecure.NewCredentials()
+	config, err := tlsid.Client(id, host)
+	if err != nil {
+		return nil, err
+	}
+	if config != nil {
+		creds = credentials.NewTLS(config)
+	}
+	if l.dial == nil {
+		l.dial = func(ctx context.Context, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}
+	}
+	target := "dns:///" + address
+	if net.ParseIP(host) != nil {
+		target = "passthrough:///" + address
+	}
+	return grpc.NewClient(target,
+		grpc.WithTransportCredentials(watched{creds, l}),
+		grpc.WithContextDialer(l.connect),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxBackoff},
+			MinConnectTimeout: connectTimeout,
+		}),
+		// One connection for each of thousands of peers: no buffer larger than a usual answer.
+		grpc.WithReadBufferSize(bufferSize),
+		grpc.WithWriteBufferSize(bufferSize),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithNoProxy(),
+	)
+}

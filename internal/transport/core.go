@@ -1,0 +1,176 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/wire"
+	"github.com/serviceradar/poller/proto/monitoring"
+)
+
+// Core is the client of core. It uses one address until a delivery over it fails, then the next
+// one in order. It is safe for concurrent use; deliveries wait for each other, no longer than
+// their contexts allow, and that wait is not part of their timeouts.
+//
+// Core registers a poller that it does not know only on streams, and acknowledges and drops its
+// unary reports. So the first delivery on every connection is a stream, and to be sure which
+// connection a call goes over, each is a grpc.ClientConn of its own that never reconnects.
+type Core struct {
+	cfg CoreConfig
+
+	turn    chan struct{} // holds one token: who has it may use what follows
+	current int           // index of the address in use
+	conn    *coreConn
+}
+
+// CoreConfig says where core is.
+type CoreConfig struct {
+	// Addresses are tried in order.
+	Addresses []string
+	// Timeout bounds one delivery.
+	Timeout time.Duration
+	TLS     check.TLS
+	// Dial is the network's if nil.
+	Dial Dialer
+}
+
+type coreConn struct {
+	cc      *grpc.ClientConn
+	link    *link
+	service monitoring.PollerServiceClient
+	// registered: a stream was answered on this connection.
+	registered bool
+}
+
+// NewCore returns a client that connects when it is first used.
+func NewCore(cfg CoreConfig) *Core {
+	c := &Core{cfg: cfg, turn: make(chan struct{}, 1)}
+	c.turn <- struct{}{}
+	return c
+}
+
+// Close ends the connection, after the delivery in flight.
+func (c *Core) Close() error {
+	<-c.turn
+	defer func() { c.turn <- struct{}{} }()
+	return c.drop()
+}
+
+// Deliver sends a marshalled PollerStatusRequest and returns once core has acknowledged it.
+// wire.Judge says what to do about the error, which names the address.
+func (c *Core) Deliver(ctx context.Context, id string, body []byte) error {
+	report := new(monitoring.PollerStatusRequest)
+	if err := proto.Unmarshal(body, report); err != nil {
+		return status.Errorf(codes.InvalidArgument, "report %s can't be read: %v", id, err)
+	}
+	select {
+	case <-c.turn:
+		defer func() { c.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return fmt.Errorf("deliver to core: given up while waiting for an earlier delivery: %w", ctx.Err())
+	}
+	address := c.cfg.Addresses[c.current]
+	err := c.deliver(ctx, id, report)
+	if err == nil {
+		return nil
+	}
+	if c.conn != nil && c.conn.link.mute() && secured(c.cfg.TLS) {
+		err = fmt.Errorf("%w: it said nothing after the TLS handshake: does it accept our certificate?", err)
+	}
+	// Also after a timeout: the connection may be dead without anybody having said so. And also
+	// when core holds us off: the TLS files are read again for the next connection.
+	if !errors.Is(err, wire.ErrNotReceived) && wire.Judge(err) != wire.SetAside {
+		err = errors.Join(err, c.drop())
+		// A delivery that the caller gave up says nothing about the address.
+		if wire.Judge(err) == wire.Retry && !errors.Is(ctx.Err(), context.Canceled) {
+			c.current = (c.current + 1) % len(c.cfg.Addresses)
+		}
+	}
+	return fmt.Errorf("deliver to core at %s: %w", address, err)
+}
+
+func (c *Core) deliver(ctx context.Context, id string, report *monitoring.PollerStatusRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	if c.conn != nil && c.conn.cc.GetState() != connectivity.Ready {
+		if err := c.drop(); err != nil { // lost since the last delivery
+			return err
+		}
+	}
+	if c.conn == nil {
+		conn, err := c.connect(c.cfg.Addresses[c.current])
+		if err != nil {
+			return err
+		}
+		c.conn = conn
+	}
+	if !c.conn.registered && !wire.Streamable(report) {
+		// Without the report's id: core would take the report itself for a resend.
+		hello := proto.CloneOf(report)
+		hello.Services = nil
+		if err := c.conn.stream(ctx, wire.FinalChunk(hello)); err != nil {
+			return err
+		}
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, wire.ReportIDKey, id)
+	if c.conn.registered {
+		return c.conn.unary(ctx, report)
+	}
+	return c.conn.stream(ctx, wire.FinalChunk(report))
+}
+
+func (c *Core) connect(address string) (*coreConn, error) {
+	l := &link{dial: c.cfg.Dial, once: true}
+	cc, err := newConn(address, c.cfg.TLS, l)
+	if err != nil {
+		return nil, err
+	}
+	return &coreConn{cc: cc, link: l, service: monitoring.NewPollerServiceClient(cc)}, nil
+}
+
+func (c *Core) drop() error {
+	if c.conn == nil {
+		return nil
+	}
+	cc := c.conn.cc
+	c.conn = nil
+	return cc.Close()
+}
+
+func (c *coreConn) unary(ctx context.Context, report *monitoring.PollerStatusRequest) error {
+	r, err := c.service.ReportStatus(ctx, report)
+	if err == nil && !r.GetReceived() {
+		return wire.ErrNotReceived
+	}
+	return err
+}
+
+func (c *coreConn) stream(ctx context.Context, chunk *monitoring.PollerStatusChunk) error {
+	s, err := c.service.StreamStatus(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.Send(chunk); err != nil && !errors.Is(err, io.EOF) { // EOF: the answer says why
+		return err
+	}
+	r, err := s.CloseAndRecv()
+	if err != nil {
+		return err
+	}
+	if !r.GetReceived() {
+		return wire.ErrNotReceived
+	}
+	c.registered = true
+	return nil
+}
