@@ -1,0 +1,114 @@
+package actors
+
+import (
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/wire"
+)
+
+// Event is something that people or metrics want to know; its types are below. They are plain
+// values, safe to keep.
+type Event any
+
+// Observer takes events, from many goroutines at once. It must not block: actors wait for it.
+type Observer func(Event)
+
+// ActorFailed says: an actor panicked and will be started again after Delay. It is Parked if it used
+// up its restart budget; then it gets one try per window.
+type ActorFailed struct {
+	Actor  string
+	Cause  string
+	Stack  string
+	Delay  time.Duration
+	Parked bool
+}
+
+// ActorRestarted says: a failed actor runs again.
+type ActorRestarted struct{ Actor string }
+
+// PanicRecovered says: a panic that ended nothing: in a call on behalf of an actor, whose run or
+// delivery failed by it, or in an actor that was stopping anyway.
+type PanicRecovered struct {
+	Actor string
+	Cause string
+	Stack string
+}
+
+// BreakerChanged says: an agent's breaker moved, for a Cause.
+type BreakerChanged struct {
+	Agent    string
+	From, To string
+	Cause    string
+}
+
+// HealthTold says: what a checker says of its health on a new connection. It decides nothing.
+type HealthTold struct {
+	Agent  string
+	Health string
+}
+
+// StatusChanged says: a check's status differs from its last one in availability or reason.
+type StatusChanged struct {
+	Agent, Check string
+	Available    bool
+	Reason       check.Reason
+	Detail       string
+}
+
+// StatusDiscarded says: an answer that came after its run had been given a status.
+type StatusDiscarded struct{ Agent, Check string }
+
+// CycleClosed says: a cycle went to the reporter.
+type CycleClosed struct {
+	Cycle    int64
+	Time     time.Time
+	Statuses int
+	// Unavailable counts verdicts; ByReason counts what there is no verdict on.
+	Unavailable int
+	ByReason    map[check.Reason]int
+	// Took is how long after its planned begin the cycle closed.
+	Took time.Duration
+}
+
+// CyclesMissed says: the process did not run for so long that these cycles were left out entirely.
+type CyclesMissed struct{ Cycles int64 }
+
+// ClockSetBack says: the wall clock went back; timestamps stand still until it has caught up.
+type ClockSetBack struct{ By time.Duration }
+
+// ReportTaken says: the reporter has the report safe. Kept is how many are now.
+type ReportTaken struct {
+	ID   string
+	Kept int
+}
+
+// SpoolFailed says: a report could not be kept safe; it stays with the poller, which tries again.
+type SpoolFailed struct {
+	ID  string
+	Err error
+}
+
+// ReportDropped says: a report is lost, and why.
+type ReportDropped struct{ ID, Cause string }
+
+// ReportDelivered says: core acknowledged the report. Kept is how many are left.
+type ReportDelivered struct {
+	ID   string
+	Took time.Duration
+	Kept int
+}
+
+// DeliveryFailed says: core did not take the report, which is kept and tried again after RetryIn,
+// unless Outcome is wire.SetAside: then it is given up.
+type DeliveryFailed struct {
+	ID      string
+	Outcome wire.Outcome
+	Err     error
+	Attempt int
+	RetryIn time.Duration
+	Kept    int
+}
+
+// DeadLetter says: a message found nobody. What matters is sent again or filled in.
+type DeadLetter struct{ To, Type string }

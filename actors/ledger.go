@@ -1,0 +1,74 @@
+package actors
+
+import (
+	"time"
+
+	"github.com/serviceradar/poller/internal/machine"
+)
+
+// ledger is what must survive the poller: where the schedule stands, the open cycles, and the
+// reports that the reporter has not confirmed. Root keeps it and hands it to each incarnation of
+// the poller, which alone uses it while it runs.
+type ledger struct {
+	schedule *machine.Schedule
+	// open are the cycles that have begun and not closed, oldest first. They close in this order.
+	open []*machine.Cycle
+	// untaken are the reports that the reporter has not confirmed, oldest first.
+	untaken []report
+	// reports counts reports, for their ids.
+	reports uint64
+	// latest is the greatest cycle time so far: core must never see time go back.
+	latest time.Time
+}
+
+func newLedger(s *machine.Schedule) *ledger { return &ledger{schedule: s} }
+
+// cycle returns an open cycle.
+func (l *ledger) cycle(index int64) (*machine.Cycle, bool) {
+	for _, c := range l.open {
+		if c.Index() == index {
+			return c, true
+		}
+	}
+	return nil, false
+}
+
+// closed replaces the oldest open cycle by its reports.
+func (l *ledger) closed(c *machine.Cycle, bodies [][]byte, id func(n uint64) string) {
+	l.open = l.open[1:]
+	for _, body := range bodies {
+		l.reports++
+		l.untaken = append(l.untaken, report{id: id(l.reports), cycle: c.Index(), time: c.Time(), body: body})
+	}
+}
+
+// take forgets a report that the reporter has.
+func (l *ledger) take(id string) {
+	for i := range l.untaken {
+		if l.untaken[i].id == id {
+			l.untaken = append(l.untaken[:i], l.untaken[i+1:]...)
+			return
+		}
+	}
+}
+
+// surplus removes and returns the reports of the oldest cycle if those of more than two cycles
+// wait to be taken.
+func (l *ledger) surplus() []report {
+	cycles := 0
+	for i := range l.untaken {
+		if i == 0 || l.untaken[i].cycle != l.untaken[i-1].cycle {
+			cycles++
+		}
+	}
+	if cycles <= 2 {
+		return nil
+	}
+	n := 0
+	for n < len(l.untaken) && l.untaken[n].cycle == l.untaken[0].cycle {
+		n++
+	}
+	dropped := append([]report(nil), l.untaken[:n]...)
+	l.untaken = append(l.untaken[:0], l.untaken[n:]...)
+	return dropped
+}

@@ -1,0 +1,101 @@
+package actors
+
+import (
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/machine"
+)
+
+// Messages between the actors, and from an actor's own timers and calls back to it. An
+// incarnation stamps what an actor sent itself: a restarted actor ignores its predecessor's.
+
+type (
+	// tick: the poller's timer → poller. Something may be due.
+	tick struct{}
+	// runChecks: poller → agent. Run these now; each comes back as settled.
+	runChecks struct{ runs []check.Run }
+	// settled: agent → poller. A run has its status.
+	settled struct{ status check.Status }
+	// agentDown: root → poller. The agent can't answer until agentUp; detail says why.
+	agentDown struct{ name, detail string }
+	// agentUp: root → poller. The agent takes runs again.
+	agentUp struct{ name string }
+	// drain: root → poller. Start nothing more; close what is open when all have answered, by
+	// then at the latest; then say drained.
+	drain struct{ by time.Time }
+	// drained: poller → root. The last report is taken, or there was no more time.
+	drained struct{}
+)
+
+type (
+	// answered: the agent's call → agent.
+	answered struct {
+		incarnation uint64
+		run         check.Run
+		permit      machine.Permit
+		answer      check.Answer
+		err         error
+		took        time.Duration
+	}
+	// probeDue: the agent's timer → agent. Look whether the checker is back.
+	probeDue struct{ incarnation uint64 }
+	// probed: the agent's probe → agent.
+	probed struct {
+		incarnation uint64
+		health      string
+		err         error
+	}
+	// healthTold: the agent's health call on a new connection → agent.
+	healthTold struct {
+		incarnation uint64
+		health      string
+		err         error
+	}
+)
+
+type (
+	// take: poller → reporter. Keep this report safe and deliver it; a second take of the same
+	// id changes nothing.
+	take struct{ report report }
+	// taken: reporter → poller. The report is safe.
+	taken struct{ id string }
+	// delivered: the reporter's call → reporter. A nil err means that core acknowledged it.
+	delivered struct {
+		incarnation uint64
+		id          string
+		err         error
+		took        time.Duration
+	}
+	// retryDue: the reporter's timer → reporter.
+	retryDue struct{ incarnation uint64 }
+	// finish: root → reporter. Deliver what is kept, until by at the latest; then say finished.
+	finish struct{ by time.Time }
+	// finishDue: the reporter's timer → reporter. There is no more time to deliver.
+	finishDue struct{ incarnation uint64 }
+	// finished: reporter → root.
+	finished struct{}
+)
+
+type (
+	// respawn: root's timer → root. Start this actor again.
+	respawn struct {
+		name        string
+		incarnation uint64
+	}
+	// stop: System.Stop → root. Stop in order: gather statuses until half, deliver until by.
+	stop struct{ half, by time.Time }
+	// stageDue: root's timer → root. The stage of the stop has had its time.
+	stageDue struct{ stage stage }
+	// ping: System.Alive → root, which closes the channel.
+	ping struct{ alive chan<- struct{} }
+)
+
+// report is a delivery in the making: from the closing of its cycle until it is taken.
+type report struct {
+	id    string
+	cycle int64
+	time  time.Time
+	body  []byte
+	sent  time.Time // when it last went to the reporter; zero if it did not yet
+}

@@ -1,0 +1,326 @@
+package actors
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/machine"
+)
+
+// resendAfter is how long the poller waits for taken before it sends a report again.
+const resendAfter = 5 * time.Second
+
+// poller starts the checks that are due, gathers their statuses into cycles, and hands closed
+// cycles to the reporter. Whatever it must not forget is in the ledger.
+type poller struct {
+	env    *env
+	self   *actor.PID
+	ledger *ledger
+	timer  *time.Timer
+	agents map[*check.Agent]*actor.PID
+	// down are the agents that can't answer, and why.
+	down map[string]string
+	// polled counts, for each agent that is being polled, the runs it has not answered.
+	polled map[*check.Agent]int
+	// waiting are the runs due while max_in_flight agents were being polled, oldest first.
+	waiting []batch
+	// draining: nothing is started any more; drainBy is when open cycles close as they are.
+	draining bool
+	drainBy  time.Time
+	left     bool // drained was said
+}
+
+// batch is one agent's runs of one slot.
+type batch struct {
+	agent *check.Agent
+	runs  []check.Run
+}
+
+func newPoller(e *env, self *actor.PID, l *ledger, down map[string]string) *poller {
+	p := &poller{
+		env: e, self: self, ledger: l, down: down,
+		agents: make(map[*check.Agent]*actor.PID, len(e.Config.Agents)),
+		polled: make(map[*check.Agent]int),
+	}
+	for i := range e.Config.Agents {
+		agent := &e.Config.Agents[i]
+		p.agents[agent] = e.pid(agentPrefix + agent.Name)
+	}
+	return p
+}
+
+func (p *poller) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started, tick:
+		p.advance(time.Now())
+	case settled:
+		p.settled(m.status, time.Now())
+	case agentDown:
+		p.agentDown(m, time.Now())
+	case agentUp:
+		delete(p.down, m.name)
+	case taken:
+		p.ledger.take(m.id)
+		p.leave()
+	case drain:
+		p.drain(m.by, time.Now())
+	case *actor.Stopping:
+		if p.timer != nil {
+			p.timer.Stop()
+		}
+	}
+}
+
+// advance does whatever is due at now and sets the timer for what comes next. It may be called at
+// any time, and too often does no harm.
+func (p *poller) advance(now time.Time) {
+	for !p.draining {
+		slot, due := p.ledger.schedule.Step(now)
+		if !due {
+			break
+		}
+		p.startSlot(slot, now)
+	}
+	p.giveUpWaiting(now)
+	for _, c := range p.ledger.open {
+		p.release(c.Expire(now, "the agent did not answer for this run; see the log for its actor"))
+	}
+	p.startWaiting(now)
+	p.closeCycles(now)
+	p.resend(now)
+	p.leave()
+	p.arm(now)
+}
+
+func (p *poller) startSlot(slot machine.Slot, now time.Time) {
+	if slot.Missed > 0 {
+		p.env.Observe(CyclesMissed{Cycles: slot.Missed})
+	}
+	if slot.First {
+		p.openCycle(slot, now)
+	}
+	cycle, ok := p.ledger.cycle(slot.Cycle)
+	if !ok {
+		panic(fmt.Sprintf("slot of cycle %d, which is not open", slot.Cycle))
+	}
+	latest := p.ledger.schedule.Latest(slot)
+	for _, start := range slot.Starts {
+		runs := make([]check.Run, len(start.Checks))
+		for i, c := range start.Checks {
+			runs[i] = cycle.Add(check.Run{Agent: start.Agent, Check: c, Due: slot.Due, Deadline: latest})
+		}
+		p.start(batch{agent: start.Agent, runs: runs}, now)
+	}
+	if slot.Last {
+		cycle.Seal()
+	}
+}
+
+func (p *poller) openCycle(slot machine.Slot, now time.Time) {
+	// The planned begin, on the wall clock as it goes now.
+	at := now.Add(slot.Due.Sub(now)).Round(0)
+	if l := p.ledger.latest; at.Before(l) {
+		p.env.Observe(ClockSetBack{By: l.Sub(at)})
+		at = l
+	}
+	p.ledger.latest = at
+	interval := p.env.Config.Poll.Interval
+	grace := min(max(interval/10, 100*time.Millisecond), time.Second)
+	p.ledger.open = append(p.ledger.open, machine.OpenCycle(slot.Cycle, at, grace))
+}
+
+// start sends a batch to its agent, lets it wait if too many agents are being polled, or fills
+// its runs if the agent is down. Runs that are too late already are left to expire.
+func (p *poller) start(b batch, now time.Time) {
+	detail, down := p.down[b.agent.Name]
+	switch {
+	case down:
+		for _, run := range b.runs {
+			p.fill(run.Failed(check.NoAnswer, detail, 0))
+		}
+	case !now.Before(b.runs[0].Deadline):
+	case p.polled[b.agent] == 0 && len(p.polled) >= p.env.Config.Poll.MaxInFlight:
+		p.waiting = append(p.waiting, b)
+	default:
+		p.send(b, now)
+	}
+}
+
+func (p *poller) send(b batch, now time.Time) {
+	for i := range b.runs {
+		run := &b.runs[i]
+		if deadline := now.Add(run.Check.Timeout); deadline.Before(run.Deadline) {
+			run.Deadline = deadline
+		}
+		if cycle, ok := p.ledger.cycle(run.ID.Cycle); ok {
+			cycle.SetDeadline(run.ID, run.Deadline)
+		}
+	}
+	p.polled[b.agent] += len(b.runs)
+	p.env.send(p.agents[b.agent], runChecks{runs: b.runs})
+}
+
+// giveUpWaiting settles the runs that waited until they were too late to start.
+func (p *poller) giveUpWaiting(now time.Time) {
+	for len(p.waiting) > 0 && !now.Before(p.waiting[0].runs[0].Deadline) {
+		for _, run := range p.waiting[0].runs {
+			p.fill(run.Failed(check.Overrun, fmt.Sprintf(
+				"not started: poll.max_in_flight = %d agents were being polled until the next run was due", p.env.Config.Poll.MaxInFlight), 0))
+		}
+		p.waiting = p.waiting[1:]
+	}
+}
+
+func (p *poller) startWaiting(now time.Time) {
+	for len(p.waiting) > 0 && len(p.polled) < p.env.Config.Poll.MaxInFlight {
+		b := p.waiting[0]
+		p.waiting = p.waiting[1:]
+		p.start(b, now)
+	}
+}
+
+func (p *poller) settled(status check.Status, now time.Time) {
+	if !p.fill(status) {
+		p.env.Observe(StatusDiscarded{Agent: status.Agent.Name, Check: status.Check.Name})
+		return
+	}
+	p.release([]check.Run{{Agent: status.Agent}})
+	p.startWaiting(now)
+	p.closeCycles(now)
+}
+
+func (p *poller) fill(status check.Status) bool {
+	cycle, ok := p.ledger.cycle(status.ID.Cycle)
+	return ok && cycle.Fill(status)
+}
+
+// release takes back what send counted.
+func (p *poller) release(runs []check.Run) {
+	for _, run := range runs {
+		if p.polled[run.Agent]--; p.polled[run.Agent] <= 0 {
+			delete(p.polled, run.Agent)
+		}
+	}
+}
+
+func (p *poller) agentDown(m agentDown, now time.Time) {
+	p.down[m.name] = m.detail
+	p.waiting = slices.DeleteFunc(p.waiting, func(b batch) bool { return b.agent.Name == m.name })
+	for _, c := range p.ledger.open {
+		p.release(c.Forsake(m.name, m.detail))
+	}
+	p.startWaiting(now)
+	p.closeCycles(now)
+}
+
+func (p *poller) drain(by, now time.Time) {
+	p.draining, p.drainBy = true, by
+	for _, b := range p.waiting {
+		for _, run := range b.runs {
+			p.fill(run.Failed(check.NoAnswer, "not started: the poller was stopping", 0))
+		}
+	}
+	p.waiting = nil
+	p.advance(now)
+}
+
+// closeCycles closes the oldest cycles that are complete; when draining has used up its time, all.
+func (p *poller) closeCycles(now time.Time) {
+	for len(p.ledger.open) > 0 {
+		oldest := p.ledger.open[0]
+		if p.draining {
+			oldest.Seal()
+		}
+		if !oldest.Complete() && (!p.draining || now.Before(p.drainBy)) {
+			return
+		}
+		p.close(oldest, now)
+	}
+}
+
+// close turns a cycle into reports and sends them to the reporter. Should it panic, the ledger
+// still has the cycle or its reports, and the next incarnation goes on from there.
+func (p *poller) close(c *machine.Cycle, now time.Time) {
+	statuses := c.Close("the poller was stopped before the answer came")
+	bodies, err := p.env.Identity.Reports(c.Time(), statuses)
+	p.ledger.closed(c, bodies, func(n uint64) string {
+		return fmt.Sprintf("%s/%s/%d", p.env.Identity.PollerID, p.env.Boot, n)
+	})
+	p.resend(now)
+	if err != nil {
+		p.env.Observe(ReportDropped{ID: fmt.Sprintf("of cycle %d", c.Index()), Cause: err.Error()})
+	}
+	for _, r := range p.ledger.surplus() {
+		p.env.Observe(ReportDropped{ID: r.id, Cause: "the reporter did not take it in two poll intervals"})
+	}
+	p.env.Observe(summary(c, statuses, now))
+}
+
+// resend sends the reports that are new, and again those that the reporter has not confirmed for
+// a while: it may have restarted.
+func (p *poller) resend(now time.Time) {
+	for i := range p.ledger.untaken {
+		if r := &p.ledger.untaken[i]; now.Sub(r.sent) >= resendAfter {
+			r.sent = now
+			p.env.send(p.env.pid(reporterName), take{report: *r})
+		}
+	}
+}
+
+// leave says drained when everything is closed and taken, or when there is no more time.
+func (p *poller) leave() {
+	if !p.draining || p.left || len(p.ledger.open) > 0 {
+		return
+	}
+	if len(p.ledger.untaken) == 0 || !time.Now().Before(p.drainBy) {
+		p.left = true
+		p.env.send(p.env.system.NewLocalPID(rootName), drained{})
+	}
+}
+
+// arm sets the one timer for whatever is due next.
+func (p *poller) arm(now time.Time) {
+	next := now.Add(time.Hour)
+	if !p.draining {
+		next = p.ledger.schedule.Next()
+	} else if p.drainBy.After(now) {
+		next = p.drainBy
+	}
+	for _, c := range p.ledger.open {
+		if at, ok := c.NextExpiry(); ok && at.Before(next) {
+			next = at
+		}
+	}
+	for i := range p.ledger.untaken {
+		if at := p.ledger.untaken[i].sent.Add(resendAfter); at.Before(next) {
+			next = at
+		}
+	}
+	if len(p.waiting) > 0 && p.waiting[0].runs[0].Deadline.Before(next) {
+		next = p.waiting[0].runs[0].Deadline
+	}
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.timer = p.env.after(next.Sub(now), p.self, tick{})
+}
+
+func summary(c *machine.Cycle, statuses []check.Status, now time.Time) CycleClosed {
+	e := CycleClosed{Cycle: c.Index(), Time: c.Time(), Statuses: len(statuses), Took: now.Round(0).Sub(c.Time())}
+	for i := range statuses {
+		switch st := &statuses[i]; {
+		case st.Reason != "":
+			if e.ByReason == nil {
+				e.ByReason = make(map[check.Reason]int)
+			}
+			e.ByReason[st.Reason]++
+		case !st.Available:
+			e.Unavailable++
+		}
+	}
+	return e
+}

@@ -1,0 +1,221 @@
+package actors
+
+import (
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/serviceradar/poller/internal/machine"
+)
+
+// root is the parent of all other actors. It supervises them, keeps what must survive them (the
+// ledger), and stops them in order.
+type root struct {
+	env      *env
+	stopped  chan<- struct{}
+	children map[string]*child
+	poller   *actor.PID
+	reporter *actor.PID
+	ledger   *ledger
+	// down are the agents that can't answer, and why.
+	down map[string]string
+
+	stage stage
+	stop  stop // the times of the ordered stop
+	timer *time.Timer
+}
+
+// stage is how far the ordered stop has come.
+type stage int
+
+const (
+	running stage = iota
+	// draining: the poller closes the open cycles.
+	draining
+	// closingPoller: the poller handles what it still has, and ends.
+	closingPoller
+	// finishing: the agents end; the reporter delivers.
+	finishing
+	// ending: whatever still runs is stopped; then root itself.
+	ending
+)
+
+func newRoot(e *env, stopped chan<- struct{}) *root {
+	return &root{
+		env: e, stopped: stopped,
+		children: make(map[string]*child),
+		down:     make(map[string]string),
+		poller:   e.pid(pollerName), reporter: e.pid(reporterName),
+	}
+}
+
+// Receive handles root's messages. Nobody supervises root, so that it survives its own bugs.
+func (r *root) Receive(ctx actor.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.env.Observe(PanicRecovered{Actor: rootName, Cause: fmt.Sprint(p), Stack: string(debug.Stack())})
+		}
+	}()
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		r.start(ctx)
+	case *actor.Terminated:
+		r.terminated(ctx, r.childOf(m.GetWho()))
+	case respawn:
+		r.respawn(ctx, m)
+	case ping:
+		close(m.alive)
+	case stop:
+		r.beginStop(ctx, m)
+	case drained:
+		r.closePoller(ctx)
+	case finished:
+		r.end(ctx)
+	case stageDue:
+		r.stageDue(ctx, m.stage)
+	case *actor.Stopped:
+		close(r.stopped)
+	}
+}
+
+func (r *root) start(ctx actor.Context) {
+	cfg := r.env.Config
+	r.ledger = newLedger(machine.NewSchedule(cfg.Agents, cfg.Poll.Interval, cfg.Poll.Rate, time.Now()))
+	r.adopt(ctx, reporterName, func(n uint64) actor.Actor { return newReporter(r.env, n, r.reporter) })
+	for i := range cfg.Agents {
+		agent := &cfg.Agents[i]
+		name := agentPrefix + agent.Name
+		r.adopt(ctx, name, func(n uint64) actor.Actor { return newAgent(r.env, n, r.env.pid(name), agent) })
+	}
+	r.adopt(ctx, pollerName, func(uint64) actor.Actor {
+		return newPoller(r.env, r.poller, r.ledger, maps.Clone(r.down))
+	})
+}
+
+func (r *root) adopt(ctx actor.Context, name string, produce func(incarnation uint64) actor.Actor) {
+	cfg := r.env.Config.Restart
+	c := &child{name: name, produce: produce, restarts: machine.NewRestarts(machine.RestartPolicy{
+		Initial: cfg.Initial, Max: cfg.Max, Budget: cfg.Budget, Window: cfg.Window,
+	})}
+	r.children[name] = c
+	r.spawn(ctx, c)
+}
+
+func (r *root) beginStop(ctx actor.Context, m stop) {
+	if r.stage != running {
+		return
+	}
+	r.stop = m
+	r.enter(ctx, draining, m.half)
+	// A poller or reporter that waits for its restart is needed now.
+	for _, name := range []string{reporterName, pollerName} {
+		if c := r.children[name]; !c.running && c.timer != nil && c.timer.Stop() {
+			r.spawn(ctx, c)
+		}
+	}
+	r.env.send(r.poller, drain{by: m.half})
+}
+
+func (r *root) closePoller(ctx actor.Context) {
+	if r.stage != draining {
+		return
+	}
+	r.enter(ctx, closingPoller, r.stop.by)
+	ctx.Poison(r.poller)
+}
+
+// needs tells whether a child that failed must be started again at this stage.
+func (r *root) needs(c *child) bool {
+	switch r.stage {
+	case running:
+		return true
+	case draining:
+		return c.name == pollerName || c.name == reporterName
+	case closingPoller, finishing:
+		return c.name == reporterName
+	case ending:
+	}
+	return false
+}
+
+// remind tells a child that was started again during the stop what it is to do.
+func (r *root) remind(c *child) {
+	switch {
+	case r.stage == draining && c.name == pollerName:
+		r.env.send(r.poller, drain{by: r.stop.half})
+	case r.stage == finishing && c.name == reporterName:
+		r.env.send(r.reporter, finish{by: r.stop.by})
+	}
+}
+
+// advanceStop goes on when the actors that the stage waits for have ended.
+func (r *root) advanceStop(ctx actor.Context) {
+	switch {
+	case r.stage == closingPoller && !r.children[pollerName].running:
+		r.finish(ctx)
+	case r.stage == ending && !r.anyRunning():
+		ctx.Stop(ctx.Self())
+	}
+}
+
+func (r *root) finish(ctx actor.Context) {
+	r.enter(ctx, finishing, r.stop.by)
+	for name, c := range r.children {
+		if c.running && name != reporterName {
+			ctx.Stop(r.env.pid(name))
+		}
+	}
+	r.env.send(r.reporter, finish{by: r.stop.by})
+}
+
+func (r *root) end(ctx actor.Context) {
+	if r.stage == ending {
+		return
+	}
+	r.enter(ctx, ending, time.Time{})
+	for name, c := range r.children {
+		if c.running {
+			ctx.Stop(r.env.pid(name))
+		}
+	}
+	r.advanceStop(ctx)
+}
+
+// stageDue goes on when a stage has used up its time.
+func (r *root) stageDue(ctx actor.Context, s stage) {
+	if s != r.stage {
+		return
+	}
+	switch s {
+	case draining:
+		r.closePoller(ctx)
+	case closingPoller, finishing:
+		r.end(ctx)
+	case running, ending:
+	}
+}
+
+// enter begins a stage, which ends a little after due if nothing ends it before: actors that
+// keep their time are not cut off by a photo finish.
+func (r *root) enter(ctx actor.Context, s stage, due time.Time) {
+	const patience = 100 * time.Millisecond
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	r.stage = s
+	if !due.IsZero() {
+		r.timer = r.env.after(time.Until(due)+patience, ctx.Self(), stageDue{stage: s})
+	}
+}
+
+func (r *root) anyRunning() bool {
+	for _, c := range r.children {
+		if c.running {
+			return true
+		}
+	}
+	return false
+}

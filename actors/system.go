@@ -1,0 +1,198 @@
+// Package actors is the poller as a tree of actors: root supervises one agent for each configured
+// checker, the poller that starts their checks and gathers their statuses, and the reporter that
+// delivers them to core. It is the only package that knows the actor framework.
+//
+// What it guarantees: every run that is due comes to exactly one status; a cycle's statuses
+// become reports in the order of the cycles, each delivered at least once while the process lives
+// and Spool keeps it; a panic in one actor, or in a call on its behalf, restarts that actor alone.
+// No Receive blocks: calls run in goroutines of their own and come back as messages.
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/wire"
+)
+
+// Checker is the client of one agent's checker. It is used by many goroutines at once; its calls
+// end with their context. Errors are *check.Failure, or count as internal.
+type Checker interface {
+	// Ask returns the checker's verdict on one check.
+	Ask(ctx context.Context, c *check.Check) (check.Answer, error)
+	// Health connects and asks; it fails only if nobody answers.
+	Health(ctx context.Context) (string, error)
+	// Connections counts the connections made so far.
+	Connections() uint64
+	Close() error
+}
+
+// Core is the client of core. Errors are sorted by wire.Judge. Deliver must wait, or fail, while
+// an earlier call of it is still under way.
+type Core interface {
+	Deliver(ctx context.Context, id string, body []byte) error
+}
+
+// Spool is the queue of reports that are taken and not yet acknowledged. It outlives the reporter
+// and is used by one goroutine at a time.
+type Spool interface {
+	// Append keeps a report safe, behind all others, and returns the ids of those it dropped
+	// for want of room. An id that was appended before changes nothing.
+	Append(id string, at time.Time, body []byte) (dropped []string, err error)
+	// Next returns the oldest report, which stays until Ack.
+	Next() (id string, body []byte, ok bool)
+	// Ack removes the report if it is still kept.
+	Ack(id string)
+	// Kept tells how many reports there are, and their bytes.
+	Kept() (reports int, bytes int64)
+}
+
+// Options are what a System works with.
+type Options struct {
+	Config *config.Config
+	// Identity is who reports.
+	Identity wire.Identity
+	// Boot makes report ids of this process differ from those of any other of this poller.
+	Boot string
+	// Dial returns the client of an agent's checker; it must not block.
+	Dial    func(*check.Agent) (Checker, error)
+	Core    Core
+	Spool   Spool
+	Observe Observer
+	// Log takes what the framework itself logs.
+	Log *slog.Logger
+}
+
+// System is a running tree of actors.
+type System struct {
+	env     *env
+	root    *actor.PID
+	begin   sync.Once
+	stopped chan struct{} // closed when root has stopped
+	ended   chan struct{} // closed when the calls have ended, too
+}
+
+// env is what all actors share; nothing in it changes.
+type env struct {
+	Options
+	system *actor.ActorSystem
+	// calls are the goroutines that do work on behalf of actors.
+	calls sync.WaitGroup
+	// ctx ends when the system has stopped, and all calls with it.
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// Names of the actors. The children's full names are below root's.
+const (
+	rootName     = "root"
+	pollerName   = "poller"
+	reporterName = "reporter"
+	agentPrefix  = "agent/"
+)
+
+// Start starts the tree. The first cycle begins at once.
+func Start(o Options) (*System, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &env{Options: o, ctx: ctx, cancel: cancel}
+	e.system = actor.NewActorSystem(
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return o.Log }),
+		// The framework would print messages that found nobody with all they hold.
+		actor.WithDeadLetterThrottleCount(0),
+		actor.WithDeadLetterThrottleInterval(time.Nanosecond),
+	)
+	e.system.EventStream.Subscribe(func(event any) {
+		if d, ok := event.(*actor.DeadLetterEvent); ok && d.PID != nil {
+			o.Observe(DeadLetter{To: d.PID.GetId(), Type: fmt.Sprintf("%T", d.Message)})
+		}
+	})
+	s := &System{env: e, stopped: make(chan struct{}), ended: make(chan struct{})}
+	props := actor.PropsFromProducer(func() actor.Actor { return newRoot(e, s.stopped) })
+	root, err := e.system.Root.SpawnNamed(props, rootName)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("start the root actor: %w", err)
+	}
+	s.root = root
+	return s, nil
+}
+
+// Stop stops the tree in order: no new runs; what is in flight may end until half of the time
+// to ctx's deadline; open cycles are closed; reports are delivered until shortly before the
+// deadline. It returns when nothing runs any more, or an error when ctx ends before that. Without
+// a deadline the configured shutdown_timeout holds. A second call waits for the first.
+func (s *System) Stop(ctx context.Context) error {
+	now := time.Now()
+	left := s.env.Config.ShutdownTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		left = deadline.Sub(now)
+	}
+	s.begin.Do(func() {
+		s.env.send(s.root, stop{half: now.Add(left / 2), by: now.Add(left * 9 / 10)})
+		go s.awaitEnd()
+	})
+	select {
+	case <-s.ended:
+		return nil
+	case <-ctx.Done():
+		s.env.cancel()
+		return fmt.Errorf("the actors did not stop in time: %w", context.Cause(ctx))
+	}
+}
+
+func (s *System) awaitEnd() {
+	<-s.stopped
+	s.env.cancel()
+	s.env.calls.Wait()
+	s.env.system.Shutdown()
+	close(s.ended)
+}
+
+// Alive returns nil if the root actor answers before ctx ends.
+func (s *System) Alive(ctx context.Context) error {
+	alive := make(chan struct{})
+	s.env.system.Root.Send(s.root, ping{alive: alive})
+	select {
+	case <-alive:
+		return nil
+	case <-s.stopped:
+		return errors.New("the root actor has stopped")
+	case <-ctx.Done():
+		return errors.New("the root actor does not answer")
+	}
+}
+
+func (e *env) send(to *actor.PID, message any) { e.system.Root.Send(to, message) }
+
+// pid returns the address of root's child, running or not.
+func (e *env) pid(name string) *actor.PID { return e.system.NewLocalPID(rootName + "/" + name) }
+
+// after sends message to an actor once d has passed.
+func (e *env) after(d time.Duration, to *actor.PID, message any) *time.Timer {
+	return time.AfterFunc(d, func() { e.send(to, message) })
+}
+
+// call runs work in a goroutine and sends its result to an actor. If it panics, crashed makes the
+// result: what an actor starts can't end the process.
+func (e *env) call(to *actor.PID, work func() any, crashed func(error) any) {
+	e.calls.Go(func() {
+		var result any
+		defer func() {
+			if r := recover(); r != nil {
+				e.Observe(PanicRecovered{Actor: to.GetId(), Cause: fmt.Sprint(r), Stack: string(debug.Stack())})
+				result = crashed(fmt.Errorf("panic in a call: %v", r))
+			}
+			e.send(to, result)
+		}()
+		result = work()
+	})
+}
