@@ -1,0 +1,145 @@
+// Package daemon puts the poller together and runs it: configuration, transport, queue, actors,
+// log and admin server. Start and Stop are each called once; Stop ends everything that Start
+// began, last in first out, within the time of its context.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/observe"
+	"github.com/serviceradar/poller/internal/spool"
+	"github.com/serviceradar/poller/internal/transport"
+	"github.com/serviceradar/poller/internal/wire"
+)
+
+// Options are what a Daemon is made of.
+type Options struct {
+	Config *config.Config
+	Log    zerolog.Logger
+	// Observe gets the actors' events beside the log; it may be nil, and must not block.
+	Observe actors.Observer
+	// Dial opens network connections; nil means the network's.
+	Dial transport.Dialer
+}
+
+// Daemon is a poller that runs in this process.
+type Daemon struct {
+	o      Options
+	board  *observe.Board
+	core   *transport.Core
+	system *actors.System
+	admin  *observe.Admin
+}
+
+// New wires a daemon. Nothing runs before Start.
+func New(o Options) *Daemon {
+	return &Daemon{o: o, board: new(observe.Board)}
+}
+
+// Start starts the actors and the admin server; the first cycle begins at once. After an error
+// nothing runs.
+func (d *Daemon) Start(ctx context.Context) error {
+	cfg := d.o.Config
+	if cfg.Admin.Listen != "" { // first, for it is what may fail
+		admin, err := observe.ListenAdmin(ctx, cfg.Admin.Listen)
+		if err != nil {
+			return err
+		}
+		d.admin = admin
+	}
+	d.core = transport.NewCore(transport.CoreConfig{
+		Addresses: cfg.Core.Addresses, Timeout: cfg.Core.Timeout, TLS: cfg.Core.TLS, Dial: d.o.Dial,
+	})
+	system, err := actors.Start(actors.Options{
+		Config:   cfg,
+		Identity: identity(cfg),
+		Boot:     strconv.FormatInt(time.Now().UnixMilli(), 36),
+		Dial: func(a *check.Agent) (actors.Checker, error) {
+			return transport.NewChecker(a, cfg.PollerID, d.o.Dial)
+		},
+		Core: d.core,
+		Spool: spool.NewMemory(spool.Config{
+			MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge, DropNewest: cfg.Spool.WhenFull == config.DropNewest,
+		}),
+		Observe: d.observer(),
+		Log:     slog.New(zerolog.NewSlogHandler(d.o.Log.Level(max(d.o.Log.GetLevel(), zerolog.WarnLevel)))),
+	})
+	if err != nil {
+		return errors.Join(err, d.Stop(ctx))
+	}
+	d.system = system
+	if d.admin != nil {
+		d.admin.Serve(system.Alive, d.board)
+	}
+	d.o.Log.Info().Str("poller_id", cfg.PollerID).Str("source_ip", cfg.SourceIP).Int("agents", len(cfg.Agents)).
+		Int("checks", countChecks(cfg)).Stringer("interval", cfg.Poll.Interval).Strs("core", cfg.Core.Addresses).
+		Str("admin", d.AdminAddress()).Msg("poller started; reports are kept in memory only")
+	return nil
+}
+
+// Stop stops in order: runs in flight, open cycles, deliveries, connections. It returns an error
+// if ctx ended first; nothing that can be stopped is left running even then.
+func (d *Daemon) Stop(ctx context.Context) error {
+	var errs []error
+	if d.system != nil {
+		errs = append(errs, d.system.Stop(ctx))
+	}
+	if d.core != nil {
+		errs = append(errs, d.core.Close())
+	}
+	if d.admin != nil {
+		errs = append(errs, d.admin.Stop(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	d.o.Log.Info().Msg("poller stopped")
+	return nil
+}
+
+// AdminAddress returns where the admin server listens; empty if it does not.
+func (d *Daemon) AdminAddress() string {
+	if d.admin == nil {
+		return ""
+	}
+	return d.admin.Address()
+}
+
+// Ready returns the conditions of readiness and whether all are fulfilled.
+func (d *Daemon) Ready() (bool, []observe.Condition) { return d.board.Read() }
+
+func (d *Daemon) observer() actors.Observer {
+	tell := newNarrator(d.o.Log, d.board).observe
+	if d.o.Observe == nil {
+		return tell
+	}
+	return func(e actors.Event) {
+		tell(e)
+		d.o.Observe(e)
+	}
+}
+
+func identity(cfg *config.Config) wire.Identity {
+	return wire.Identity{
+		PollerID: cfg.PollerID, Partition: cfg.Partition, SourceIP: cfg.SourceIP, KVStoreID: cfg.KVStoreID,
+		Bare: cfg.Core.Envelope == config.EnvelopeBare, MaxMessage: int(cfg.Core.MaxMessage),
+	}
+}
+
+func countChecks(cfg *config.Config) int {
+	n := 0
+	for i := range cfg.Agents {
+		n += len(cfg.Agents[i].Checks)
+	}
+	return n
+}

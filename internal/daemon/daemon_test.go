@@ -1,0 +1,211 @@
+package daemon_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/serviceradar/poller/internal/sim"
+)
+
+func TestLoad(t *testing.T) {
+	run(t, func(w *world) {
+		checker, _ := w.checker("127.2.0.1:1", sim.OK())
+		w.start(2*time.Second, time.Second, agents("a", 100, 5, "127.2.0.1:1"))
+		w.pass(time.Minute - time.Millisecond)
+		for i, cycle := range w.wantWhole(30, 500, 2*time.Second) {
+			for key, m := range cycle {
+				if !strings.HasPrefix(m, `{"poller_id":"p","agent_id":"`+strings.Split(key, "/")[0]) || strings.Contains(m, `"error"`) {
+					t.Fatalf("cycle %d, %s: %s", i, key, m)
+				}
+			}
+		}
+		if n := checker.AllCalls(); n != 30*500 {
+			t.Errorf("the checkers were asked %d times, want %d", n, 30*500)
+		}
+		t.Logf("%d runs due, %d asked, %d statuses at core", 30*500, checker.AllCalls(), w.core.Stats().Statuses)
+		if ready, conditions := w.daemon.Ready(); !ready {
+			t.Errorf("not ready: %+v", conditions)
+		}
+	})
+}
+
+func TestHungChecker(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		b    sim.Behaviour
+		// second is the reason of the second cycle.
+		second string
+	}{
+		{"calls only", sim.Hang(), "timeout circuit_open"},
+		{"health too", sim.HangAll(), "circuit_open"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, func(w *world) {
+				w.checker("127.2.0.1:1", sim.OK())
+				hung, _ := w.checker("127.2.0.2:1", tt.b)
+				w.start(10*time.Second, 2*time.Second, agents("good", 10, 3, "127.2.0.1:1")+agents("hung", 1, 5, "127.2.0.2:1"))
+				w.pass(24 * time.Second)
+				for i, cycle := range w.wantWhole(3, 35, 10*time.Second) {
+					want := "timeout"
+					if i > 0 {
+						want = tt.second
+					}
+					for key, m := range cycle {
+						bad := strings.Contains(m, `"reason":`)
+						if bad != strings.HasPrefix(key, "hung") {
+							t.Errorf("cycle %d, %s: %s", i, key, m)
+						}
+						if bad && !containsAny(m, want) {
+							t.Errorf("cycle %d, %s: %s, want %s", i, key, m, want)
+						}
+					}
+				}
+				hung.Set(sim.OK())
+				w.pass(8 * time.Second)
+				for key, m := range w.wantWhole(4, 35, 10*time.Second)[3] {
+					if strings.Contains(m, "reason") {
+						t.Errorf("after the return, %s: %s", key, m)
+					}
+				}
+				if moves := w.breakerMoves("hung000"); !strings.HasPrefix(moves, "open") || !strings.HasSuffix(moves, "half-open closed") {
+					t.Errorf("the breaker went %s", moves)
+				}
+			})
+		})
+	}
+}
+
+func containsAny(s, words string) bool {
+	for w := range strings.FieldsSeq(words) {
+		if strings.Contains(s, w) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestCheckerAway(t *testing.T) {
+	run(t, func(w *world) {
+		_, server := w.checker("127.2.0.1:1", sim.OK())
+		w.start(10*time.Second, 2*time.Second, agents("a", 1, 5, "127.2.0.1:1"))
+		w.pass(9 * time.Second)
+		server.Stop()
+		w.pass(10 * time.Second) // the second cycle finds nobody
+		w.checker("127.2.0.1:1", sim.OK())
+		w.pass(16 * time.Second) // it is back 11 s before the fourth
+		for i, cycle := range w.wantWhole(4, 5, 10*time.Second) {
+			for key, m := range cycle {
+				if away := i == 1; away != strings.Contains(m, `"reason":"unreachable"`) {
+					t.Errorf("cycle %d, %s: %s", i, key, m)
+				}
+			}
+		}
+	})
+}
+
+func TestCoreAway(t *testing.T) {
+	run(t, func(w *world) {
+		w.checker("127.2.0.1:1", sim.OK())
+		// Two agents with equal check names: their report must not go out as a stream.
+		w.start(5*time.Second, time.Second, agents("a", 2, 2, "127.2.0.1:1"))
+		w.pass(11 * time.Second)
+		w.coreServer.Stop()
+		w.core.Forget()
+		w.pass(30 * time.Second)
+		if n := len(w.reports()); n != 3 {
+			t.Fatalf("core has %d reports, want those of before", n)
+		}
+		if ready, conditions := w.daemon.Ready(); !ready || !strings.Contains(conditions[2].Detail+conditions[1].Detail, "6 reports are kept") {
+			t.Errorf("ready %v, conditions %+v", ready, conditions)
+		}
+		w.coreUp()
+		w.pass(9*time.Second - time.Millisecond)
+		w.wantWhole(10, 4, 5*time.Second)
+	})
+}
+
+func TestCoreThatRestartsBetweenReports(t *testing.T) {
+	run(t, func(w *world) {
+		w.checker("127.2.0.1:1", sim.OK())
+		w.start(5*time.Second, time.Second, agents("a", 2, 2, "127.2.0.1:1"))
+		for range 5 {
+			w.pass(4 * time.Second)
+			w.coreServer.Stop()
+			w.core.Forget()
+			w.coreUp()
+			w.pass(time.Second)
+		}
+		w.pass(time.Second)
+		w.wantWhole(6, 4, 5*time.Second)
+	})
+}
+
+func TestCoreFaults(t *testing.T) {
+	for name, fault := range map[string]sim.CoreFault{
+		"hang":         {Hang: true},
+		"unavailable":  {Code: codes.Unavailable},
+		"unknown":      {Code: codes.Unknown},
+		"not received": {NotReceived: true},
+		"held off":     {Code: codes.PermissionDenied},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(w *world) {
+				w.checker("127.2.0.1:1", sim.OK())
+				w.start(5*time.Second, time.Second, agents("a", 3, 2, "127.2.0.1:1"))
+				w.pass(6 * time.Second)
+				w.core.SetFault(fault)
+				w.pass(30 * time.Second)
+				ready, conditions := w.daemon.Ready()
+				if held := fault.Code == codes.PermissionDenied; ready == held {
+					t.Errorf("ready %v, conditions %+v", ready, conditions)
+				}
+				w.core.SetFault(sim.CoreFault{})
+				w.pass(8 * time.Second)
+				w.wantWhole(9, 6, 5*time.Second)
+			})
+		})
+	}
+}
+
+func TestStopInTheMiddleOfACycle(t *testing.T) {
+	run(t, func(w *world) {
+		w.checker("127.2.0.1:1", sim.OK())
+		w.checker("127.2.0.3:1", sim.Slow(4*time.Second))
+		w.checker("127.2.0.2:1", sim.Hang())
+		w.start(30*time.Second, 20*time.Second, agents("good", 10, 2, "127.2.0.1:1")+agents("slow", 1, 2, "127.2.0.3:1")+agents("hung", 1, 2, "127.2.0.2:1"))
+		w.pass(time.Second)
+		w.stop()
+		for key, m := range w.wantWhole(1, 24, 30*time.Second)[0] {
+			if hung := strings.HasPrefix(key, "hung"); hung != strings.Contains(m, `"reason":"no_answer"`) {
+				t.Errorf("%s: %s", key, m)
+			}
+		}
+	})
+}
+
+func TestMemoryIsBoundedAndDropsAreCounted(t *testing.T) {
+	run(t, func(w *world) {
+		w.checker("127.2.0.1:1", sim.Text(strings.Repeat("x", 100<<10)))
+		w.core.SetFault(sim.CoreFault{Code: codes.Unavailable})
+		w.start(5*time.Second, time.Second, agents("a", 1, 2, "127.2.0.1:1")+"[spool]\nmax_bytes = \"1MiB\"\n")
+		w.pass(time.Minute)
+		if ready, conditions := w.daemon.Ready(); ready {
+			t.Errorf("ready although reports were dropped: %+v", conditions)
+		}
+		w.core.SetFault(sim.CoreFault{})
+		w.pass(6 * time.Second)
+		// Each report has 200 KiB: five fit, and the newest are kept.
+		reports := w.reports()
+		if last := reports[len(reports)-1]; last.Timestamp-reports[0].Timestamp < 60 {
+			t.Errorf("the last report is %ds after the first", last.Timestamp-reports[0].Timestamp)
+		}
+		ready, conditions := w.daemon.Ready()
+		dropped := 14 - len(reports)
+		if !ready || dropped < 7 || !strings.Contains(conditions[3].Detail, "lost since the start") {
+			t.Errorf("ready %v, %d reports missing, conditions %+v", ready, dropped, conditions)
+		}
+	})
+}

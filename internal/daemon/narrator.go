@@ -1,0 +1,225 @@
+package daemon
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/observe"
+	"github.com/serviceradar/poller/internal/wire"
+)
+
+// The conditions of readiness.
+const (
+	conditionCore   = "core"
+	conditionQueue  = "queue"
+	conditionActors = "actors"
+	conditionCycle  = "cycle"
+)
+
+// narrator tells the actors' events: state changes to the log, and what they mean for readiness
+// to the board. Usual successes are debug lines.
+type narrator struct {
+	log   zerolog.Logger
+	board *observe.Board
+
+	mu      sync.Mutex
+	parked  map[string]bool       // actors that used up their restart budget
+	failing int                   // failed deliveries in a row
+	failure actors.DeliveryFailed // the last of them
+	dropped int                   // reports lost since the start
+}
+
+func newNarrator(log zerolog.Logger, board *observe.Board) *narrator {
+	n := &narrator{log: log, board: board, parked: make(map[string]bool)}
+	now := time.Now()
+	board.Set(now, conditionCycle, false, "starting: the first cycle has not closed yet")
+	board.Set(now, conditionCore, true, "")
+	board.Set(now, conditionQueue, true, "")
+	board.Set(now, conditionActors, true, "")
+	return n
+}
+
+// observe takes an event of the actors.
+func (n *narrator) observe(event actors.Event) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	switch e := event.(type) {
+	case actors.ActorFailed, actors.ActorRestarted, actors.PanicRecovered, actors.DeadLetter:
+		n.supervision(now, e)
+	case actors.BreakerChanged, actors.HealthTold, actors.StatusChanged, actors.StatusDiscarded:
+		n.agent(e)
+	case actors.CycleClosed, actors.CyclesMissed, actors.ClockSetBack:
+		n.cycle(e)
+	default:
+		n.delivery(now, e)
+	}
+}
+
+func (n *narrator) supervision(now time.Time, event actors.Event) {
+	switch e := event.(type) {
+	case actors.ActorFailed:
+		msg := "actor failed; it will be started again"
+		if e.Parked {
+			msg = "actor keeps failing and is parked; one try per restart.window"
+			n.parked[e.Actor] = true
+		}
+		n.log.Error().Str("actor", e.Actor).Str("cause", e.Cause).Stringer("restart_in", e.Delay).
+			Bool("parked", e.Parked).Str("stack", e.Stack).Msg(msg)
+	case actors.ActorRestarted:
+		delete(n.parked, e.Actor) // if it fails again, it is parked again
+		n.log.Info().Str("actor", e.Actor).Msg("actor started again")
+	case actors.PanicRecovered:
+		n.log.Error().Str("actor", e.Actor).Str("cause", e.Cause).Str("stack", e.Stack).
+			Msg("panic recovered: this is a bug, please report it")
+	case actors.DeadLetter:
+		n.log.Debug().Str("actor", e.To).Str("message_type", e.Type).Msg("message found nobody")
+	}
+	n.board.Set(now, conditionActors, n.coreActorsRun(), n.parkedDetail())
+}
+
+// coreActorsRun: readiness does not depend on any one agent.
+func (n *narrator) coreActorsRun() bool {
+	for name := range n.parked {
+		if !strings.HasPrefix(name, "agent/") {
+			return false
+		}
+	}
+	return true
+}
+
+func (n *narrator) parkedDetail() string {
+	if len(n.parked) == 0 {
+		return ""
+	}
+	const shown = 10
+	var names []string
+	for name := range n.parked {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	more := ""
+	if len(names) > shown {
+		names, more = names[:shown], ", …"
+	}
+	return fmt.Sprintf("%d parked after too many restarts: %s%s", len(n.parked), strings.Join(names, ", "), more)
+}
+
+func (n *narrator) agent(event actors.Event) {
+	switch e := event.(type) {
+	case actors.BreakerChanged:
+		level := zerolog.InfoLevel
+		if e.To == "open" {
+			level = zerolog.WarnLevel
+		}
+		n.log.WithLevel(level).Str("agent", e.Agent).Str("from", e.From).Str("to", e.To).Str("cause", e.Cause).Msg("breaker changed")
+	case actors.HealthTold:
+		n.log.Debug().Str("agent", e.Agent).Str("health", e.Health).Msg("checker told its health")
+	case actors.StatusChanged:
+		n.statusChanged(e)
+	case actors.StatusDiscarded:
+		n.log.Warn().Str("agent", e.Agent).Str("check", e.Check).Msg("answer came after its run had a status; discarded")
+	}
+}
+
+func (n *narrator) statusChanged(e actors.StatusChanged) {
+	switch {
+	case e.Available:
+		n.log.Info().Str("agent", e.Agent).Str("check", e.Check).Msg("check is available")
+	case e.Reason == "":
+		n.log.Warn().Str("agent", e.Agent).Str("check", e.Check).Msg("check is unavailable, says its checker")
+	case e.Reason == check.CircuitOpen: // its breaker has a line of its own
+		n.log.Debug().Str("agent", e.Agent).Str("check", e.Check).Str("reason", string(e.Reason)).Str("detail", e.Detail).Msg("check has no verdict")
+	default:
+		n.log.Warn().Str("agent", e.Agent).Str("check", e.Check).Str("reason", string(e.Reason)).Str("detail", e.Detail).Msg("check has no verdict")
+	}
+}
+
+func (n *narrator) cycle(event actors.Event) {
+	switch e := event.(type) {
+	case actors.CycleClosed:
+		line := n.log.Debug().Int64("cycle", e.Cycle).Int("statuses", e.Statuses).Int("unavailable", e.Unavailable).Stringer("took", e.Took)
+		for reason, count := range e.ByReason {
+			line = line.Int(string(reason), count)
+		}
+		line.Msg("cycle closed")
+	case actors.CyclesMissed:
+		n.log.Error().Int64("cycles", e.Cycles).Msg("the poller did not run for a while; these cycles have no statuses")
+	case actors.ClockSetBack:
+		n.log.Warn().Stringer("by", e.By).Msg("the clock was set back; timestamps stand still until it has caught up")
+	}
+}
+
+func (n *narrator) delivery(now time.Time, event actors.Event) {
+	switch e := event.(type) {
+	case actors.ReportTaken:
+		n.board.Set(now, conditionCycle, true, "")
+		n.coreCondition(now, e.Kept)
+		n.log.Debug().Str("report", e.ID).Int("kept", e.Kept).Msg("report taken")
+	case actors.SpoolFailed:
+		n.board.Set(now, conditionQueue, false, e.Err.Error())
+		n.log.Error().Str("report", e.ID).Err(e.Err).Msg("report can't be kept safe; trying again")
+	case actors.ReportDropped:
+		n.lost(now, fmt.Sprintf("report %s dropped: %s", e.ID, e.Cause))
+		n.log.Error().Str("report", e.ID).Str("cause", e.Cause).Int("dropped_total", n.dropped).Msg("report dropped: its statuses are lost")
+	case actors.ReportDelivered:
+		n.delivered(now, e)
+	case actors.DeliveryFailed:
+		n.deliveryFailed(now, e)
+	}
+}
+
+func (n *narrator) delivered(now time.Time, e actors.ReportDelivered) {
+	if e.Kept == 0 && n.dropped > 0 {
+		n.board.Set(now, conditionQueue, true, fmt.Sprintf("%d reports were lost since the start", n.dropped))
+	}
+	if n.failing > 0 {
+		n.log.Info().Str("report", e.ID).Int("kept", e.Kept).Int("failed_attempts", n.failing).Msg("core takes reports again")
+	} else {
+		n.log.Debug().Str("report", e.ID).Stringer("took", e.Took).Int("kept", e.Kept).Msg("report delivered")
+	}
+	n.failing = 0
+	n.coreCondition(now, e.Kept)
+}
+
+// coreCondition: a core that is away is explained; one that refuses us needs somebody.
+func (n *narrator) coreCondition(now time.Time, kept int) {
+	if n.failing == 0 {
+		n.board.Set(now, conditionCore, true, "")
+		return
+	}
+	n.board.Set(now, conditionCore, n.failure.Outcome != wire.Hold,
+		fmt.Sprintf("%d reports are kept, %d failed attempts: %v", kept, n.failing, n.failure.Err))
+}
+
+func (n *narrator) deliveryFailed(now time.Time, e actors.DeliveryFailed) {
+	if e.Outcome == wire.SetAside {
+		n.lost(now, fmt.Sprintf("core refused report %s for good: %v", e.ID, e.Err))
+		n.log.Error().Str("report", e.ID).Err(e.Err).Int("dropped_total", n.dropped).Msg("core refuses this report for good; its statuses are lost")
+		return
+	}
+	n.failing++
+	n.failure = e
+	n.coreCondition(now, e.Kept)
+	if bits.OnesCount(uint(n.failing)) != 1 { // each power of two has a line
+		return
+	}
+	level, msg := zerolog.WarnLevel, "core did not take a report; it is kept and tried again"
+	if e.Outcome == wire.Hold {
+		level, msg = zerolog.ErrorLevel, "core refuses this poller; reports are kept until somebody mends that"
+	}
+	n.log.WithLevel(level).Str("report", e.ID).Err(e.Err).Int("attempt", n.failing).Int("kept", e.Kept).Stringer("retry_in", e.RetryIn).Msg(msg)
+}
+
+func (n *narrator) lost(now time.Time, detail string) {
+	n.dropped++
+	n.board.Set(now, conditionQueue, false, fmt.Sprintf("%d lost since the start, the last: %s", n.dropped, detail))
+}

@@ -1,0 +1,167 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/transport"
+)
+
+// Selection narrows a configuration to one agent, or to the checks of one name; empty means all.
+type Selection struct{ Agent, Check string }
+
+// Outcome is what one check came to when it was run once.
+type Outcome struct {
+	Status check.Status
+	// Took is how long the call took, with connecting if it was the first of its agent.
+	Took time.Duration
+}
+
+// Once runs the selected checks once, right now, without core, and returns the outcomes in the
+// order of the configuration. An error means that nothing matches the selection.
+func Once(ctx context.Context, cfg *config.Config, sel Selection, dial transport.Dialer) ([]Outcome, error) {
+	var outcomes []Outcome
+	var selected []*check.Agent
+	for i := range cfg.Agents {
+		agent := &cfg.Agents[i]
+		if sel.Agent != "" && agent.Name != sel.Agent {
+			continue
+		}
+		selected = append(selected, agent)
+		for j := range agent.Checks {
+			if c := &agent.Checks[j]; sel.Check == "" || c.Name == sel.Check {
+				outcomes = append(outcomes, Outcome{Status: check.Status{Agent: agent, Check: c}})
+			}
+		}
+	}
+	if len(outcomes) == 0 {
+		return nil, nothingSelected(cfg, sel)
+	}
+	limit := make(chan struct{}, cfg.Poll.MaxInFlight)
+	var agents sync.WaitGroup
+	for _, agent := range selected {
+		agents.Go(func() {
+			limit <- struct{}{}
+			onceAgent(ctx, cfg.PollerID, agent, outcomes, dial)
+			<-limit
+		})
+	}
+	agents.Wait()
+	return outcomes, nil
+}
+
+// onceAgent fills in the outcomes of one agent, over one connection.
+func onceAgent(ctx context.Context, pollerID string, agent *check.Agent, outcomes []Outcome, dial transport.Dialer) {
+	client, err := transport.NewChecker(agent, pollerID, dial)
+	if client != nil {
+		defer func() { _ = client.Close() }() // every call has ended
+	}
+	var calls sync.WaitGroup
+	for i := range outcomes {
+		if o := &outcomes[i]; o.Status.Agent == agent {
+			calls.Go(func() { *o = onceCheck(ctx, client, err, agent, o.Status.Check) })
+		}
+	}
+	calls.Wait()
+}
+
+func onceCheck(ctx context.Context, client *transport.Checker, err error, agent *check.Agent, c *check.Check) Outcome {
+	run := check.Run{Agent: agent, Check: c}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	began := time.Now()
+	var answer check.Answer
+	if err == nil {
+		answer, err = client.Ask(ctx, c)
+	}
+	took := time.Since(began)
+	if err == nil {
+		return Outcome{Status: run.Answered(answer, took), Took: took}
+	}
+	reason, detail := check.Internal, err.Error()
+	if f, ok := errors.AsType[*check.Failure](err); ok {
+		reason, detail = f.Reason, f.Detail
+	}
+	return Outcome{Status: run.Failed(reason, detail, took), Took: took}
+}
+
+func nothingSelected(cfg *config.Config, sel Selection) error {
+	var names []string
+	for i := range cfg.Agents {
+		for _, c := range cfg.Agents[i].Checks {
+			names = append(names, cfg.Agents[i].Name+"/"+c.Name)
+		}
+	}
+	const shown = 20
+	if len(names) > shown {
+		names = append(names[:shown], "…")
+	}
+	return fmt.Errorf("no check matches agent %q, check %q; there are: %s", sel.Agent, sel.Check, strings.Join(names, ", "))
+}
+
+// PrintOutcomes writes a table; for a single outcome also the raw answer, what core would get,
+// and the timings.
+func PrintOutcomes(w io.Writer, cfg *config.Config, outcomes []Outcome) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "AGENT\tCHECK\tTYPE\tAVAILABLE\tTIME\tANSWER") // Flush returns the error
+	for _, o := range outcomes {
+		st := o.Status
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%v\t%s\n", st.Agent.Name, st.Check.Name, st.Check.Type,
+			availability(st), o.Took.Round(10*time.Microsecond), answer(st, len(outcomes) > 1))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if len(outcomes) != 1 {
+		return nil
+	}
+	return printDetail(w, cfg, outcomes[0])
+}
+
+func printDetail(w io.Writer, cfg *config.Config, o Outcome) error {
+	id := identity(cfg)
+	wireStatus := id.Status(o.Status)
+	fields, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true}.Marshal(wireStatus)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "\nasked     %s at %s: type %q, details %q, port %d, timeout %v\n"+
+		"took      %v (the checker says %v)\nanswer    %s\nenvelope  %s\nto core   %s\n",
+		o.Status.Agent.Name, o.Status.Agent.Address, o.Status.Check.Type, o.Status.Check.Details, o.Status.Check.Port, o.Status.Check.Timeout,
+		o.Took, o.Status.ResponseTime, o.Status.Message, wireStatus.GetMessage(), fields)
+	return err
+}
+
+func availability(st check.Status) string {
+	switch {
+	case st.Reason != "":
+		return string(st.Reason)
+	case st.Available:
+		return "yes"
+	}
+	return "no"
+}
+
+// answer is what there is to say of a status, on one line.
+func answer(st check.Status, brief bool) string {
+	const width = 100
+	text := st.Detail
+	if st.Reason == "" {
+		text = string(st.Message)
+	}
+	text = strings.Join(strings.Fields(text), " ")
+	if r := []rune(text); brief && st.Reason == "" && len(r) > width {
+		text = string(r[:width]) + "…"
+	}
+	return text
+}

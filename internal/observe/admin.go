@@ -1,0 +1,86 @@
+package observe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+)
+
+// aliveTimeout is how long the health check waits for an answer from inside.
+const aliveTimeout = time.Second
+
+// Admin is the HTTP server for those who run the poller: /healthz tells whether it lives,
+// /readyz whether it can be relied on, and why not.
+type Admin struct {
+	server   *http.Server
+	listener net.Listener
+	done     chan error
+}
+
+// ListenAdmin listens on address; Serve answers.
+func ListenAdmin(ctx context.Context, address string) (*Admin, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("admin.listen = %q: %w: does another poller run here? choose another address, or \"\" for none", address, err)
+	}
+	return &Admin{
+		server:   &http.Server{ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute},
+		listener: listener,
+		done:     make(chan error, 1),
+	}, nil
+}
+
+// Serve answers from now on, in the background, until Stop. Alive returns nil if the poller lives.
+func (a *Admin) Serve(alive func(context.Context) error, board *Board) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { healthz(w, r, alive) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { readyz(w, board) })
+	a.server.Handler = mux
+	go func() { a.done <- a.server.Serve(a.listener) }()
+}
+
+// Address returns where the server listens.
+func (a *Admin) Address() string { return a.listener.Addr().String() }
+
+// Stop lets requests in flight end until ctx does.
+func (a *Admin) Stop(ctx context.Context) error {
+	if a.server.Handler == nil { // it never served
+		return a.listener.Close()
+	}
+	err := a.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, a.server.Close())
+	}
+	if served := <-a.done; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
+
+func healthz(w http.ResponseWriter, r *http.Request, alive func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(r.Context(), aliveTimeout)
+	defer cancel()
+	if err := alive(ctx); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = fmt.Fprintln(w, "ok") // a client that left is none of our business
+}
+
+func readyz(w http.ResponseWriter, board *Board) {
+	ready, conditions := board.Read()
+	w.Header().Set("Content-Type", "application/json")
+	if !ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(struct { // as above
+		Ready      bool        `json:"ready"`
+		Conditions []Condition `json:"conditions"`
+	}{ready, conditions})
+}

@@ -1,0 +1,116 @@
+package observe_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/serviceradar/poller/internal/observe"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestLogger(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	log, err := observe.NewLogger(&b, "info", "auto") // not a terminal: JSON
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Debug().Msg("left out")
+	log.Info().Str("agent", "a").Msg("said")
+	line := make(map[string]any)
+	if err := json.Unmarshal(b.Bytes(), &line); err != nil || line["agent"] != "a" || line["message"] != "said" || line["time"] == nil {
+		t.Errorf("line %q: %v", b.String(), err)
+	}
+	b.Reset()
+	if log, err = observe.NewLogger(&b, "warn", "console"); err != nil {
+		t.Fatal(err)
+	}
+	log.Warn().Msg("for people")
+	if s := b.String(); strings.HasPrefix(s, "{") || !strings.Contains(s, "for people") {
+		t.Errorf("console line %q", s)
+	}
+	if _, err := observe.NewLogger(&b, "loud", "json"); err == nil {
+		t.Error("no error for an unknown level")
+	}
+}
+
+func TestBoard(t *testing.T) {
+	t.Parallel()
+	var b observe.Board
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	b.Set(at(1), "b", true, "")
+	b.Set(at(2), "a", false, "why")
+	b.Set(at(3), "a", false, "why else") // Since stays
+	want := []observe.Condition{
+		{Name: "a", OK: false, Detail: "why else", Since: at(2)},
+		{Name: "b", OK: true, Since: at(1)},
+	}
+	if ready, got := b.Read(); ready || !cmp.Equal(got, want) {
+		t.Errorf("ready %v: %s", ready, cmp.Diff(want, got))
+	}
+	b.Set(at(4), "a", true, "")
+	if ready, got := b.Read(); !ready || got[0].Since != at(4) {
+		t.Errorf("ready %v: %+v", ready, got)
+	}
+}
+
+func TestAdmin(t *testing.T) {
+	t.Parallel()
+	var dead error
+	board := new(observe.Board)
+	board.Set(time.Unix(1, 0), "core", false, "away")
+	admin, err := observe.ListenAdmin(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin.Serve(func(context.Context) error { return dead }, board)
+	client := &http.Client{Transport: new(http.Transport)}
+	get := func(path string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin.Address()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = res.Body.Close() }()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(body)
+	}
+	if code, body := get("/healthz"); code != 200 || body != "ok\n" {
+		t.Errorf("healthz: %d %q", code, body)
+	}
+	if code, body := get("/readyz"); code != 503 || !strings.Contains(body, `"detail": "away"`) {
+		t.Errorf("readyz: %d %q", code, body)
+	}
+	board.Set(time.Unix(2, 0), "core", true, "")
+	if code, body := get("/readyz"); code != 200 || !strings.Contains(body, `"ready": true`) {
+		t.Errorf("readyz: %d %q", code, body)
+	}
+	dead = errors.New("the root actor does not answer")
+	if code, body := get("/healthz"); code != 503 || !strings.Contains(body, "does not answer") {
+		t.Errorf("healthz: %d %q", code, body)
+	}
+	if _, err := observe.ListenAdmin(t.Context(), admin.Address()); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a second server on the address: %v", err)
+	}
+	client.CloseIdleConnections()
+	if err := admin.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
