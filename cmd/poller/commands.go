@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/serviceradar/poller/internal/daemon"
+	"github.com/serviceradar/poller/internal/observe"
+)
+
+func runCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run -c FILE",
+		Short: "Poll and report until SIGTERM or SIGINT",
+		Long: "Polls and reports until SIGTERM or SIGINT, then stops in order within shutdown_timeout:\n" +
+			"what has been answered still goes to core. A second signal ends it at once.",
+		Args: cobra.NoArgs,
+	}
+	load := configFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		log, err := observe.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
+		if err != nil {
+			return err
+		}
+		d := daemon.New(daemon.Options{Config: cfg, Log: log})
+		if err := d.Start(cmd.Context()); err != nil {
+			return err
+		}
+		<-cmd.Context().Done()
+		log.Info().Stringer("shutdown_timeout", cfg.ShutdownTimeout).Msg("stopping")
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), cfg.ShutdownTimeout)
+		defer cancel()
+		return d.Stop(ctx)
+	}
+	return cmd
+}
+
+func validateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "validate -c FILE",
+		Short: "Check the configuration: exit code 0 if it is right, 1 with all errors if not",
+		Args:  cobra.NoArgs,
+	}
+	load := configFlags(cmd)
+	effective := cmd.Flags().Bool("print", false, "print the effective configuration, with secrets masked")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		if *effective {
+			return cfg.Print(cmd.OutOrStdout())
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "the configuration is right: %d agents\n", len(cfg.Agents))
+		return err
+	}
+	return cmd
+}
+
+func onceCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "once -c FILE [--agent A] [--check C]",
+		Short: "Run the checks once and print what they come to, without core",
+		Long: "Runs the checks once and prints what they come to, without core; for a single check also the\n" +
+			"raw answer and what core would get. The exit code is 0 if all are available, 1 if not.",
+		Args: cobra.NoArgs,
+	}
+	load := configFlags(cmd)
+	var sel daemon.Selection
+	cmd.Flags().StringVar(&sel.Agent, "agent", "", "only this agent")
+	cmd.Flags().StringVar(&sel.Check, "check", "", "only checks of this name")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		outcomes, err := daemon.Once(cmd.Context(), cfg, sel, nil)
+		if err != nil {
+			return err
+		}
+		if err := daemon.PrintOutcomes(cmd.OutOrStdout(), cfg, outcomes); err != nil {
+			return err
+		}
+		for _, o := range outcomes {
+			if !o.Status.Available {
+				return errReported
+			}
+		}
+		return nil
+	}
+	return cmd
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), version())
+			return err
+		},
+	}
+}
+
+// version is what the Go toolchain wrote into the binary.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "poller (unknown version)"
+	}
+	revision := ""
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			revision = " " + s.Value
+		}
+	}
+	return "poller " + info.Main.Version + revision + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
+}
