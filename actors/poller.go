@@ -85,7 +85,7 @@ func (p *poller) advance(now time.Time) {
 		}
 		p.startSlot(slot, now)
 	}
-	p.giveUpWaiting(now)
+	p.startWaiting(now) // settles what waited too long, so that only what was sent can expire
 	for _, c := range p.ledger.open {
 		p.release(c.Expire(now, "the agent did not answer for this run; see the log for its actor"))
 	}
@@ -134,15 +134,14 @@ func (p *poller) openCycle(slot machine.Slot, now time.Time) {
 }
 
 // start sends a batch to its agent, lets it wait if too many agents are being polled, or fills
-// its runs if the agent is down. Runs that are too late already are left to expire.
+// its runs if the agent is down or it is too late.
 func (p *poller) start(b batch, now time.Time) {
 	detail, down := p.down[b.agent.Name]
 	switch {
 	case down:
-		for _, run := range b.runs {
-			p.fill(run.Failed(check.NoAnswer, detail, 0))
-		}
+		p.fail(b, check.NoAnswer, detail)
 	case !now.Before(b.runs[0].Deadline):
+		p.fail(b, check.NoAnswer, "not started: the poller itself did not run when this was due")
 	case p.polled[b.agent] == 0 && len(p.polled) >= p.env.Config.Poll.MaxInFlight:
 		p.waiting = append(p.waiting, b)
 	default:
@@ -164,18 +163,14 @@ func (p *poller) send(b batch, now time.Time) {
 	p.env.send(p.agents[b.agent], runChecks{runs: b.runs})
 }
 
-// giveUpWaiting settles the runs that waited until they were too late to start.
-func (p *poller) giveUpWaiting(now time.Time) {
+// startWaiting starts the batches that waited and now have a place, and settles those that waited
+// until they were too late to start.
+func (p *poller) startWaiting(now time.Time) {
 	for len(p.waiting) > 0 && !now.Before(p.waiting[0].runs[0].Deadline) {
-		for _, run := range p.waiting[0].runs {
-			p.fill(run.Failed(check.Overrun, fmt.Sprintf(
-				"not started: poll.max_in_flight = %d agents were being polled until the next run was due", p.env.Config.Poll.MaxInFlight), 0))
-		}
+		p.fail(p.waiting[0], check.Overrun, fmt.Sprintf(
+			"not started: poll.max_in_flight = %d agents were being polled until the next run was due", p.env.Config.Poll.MaxInFlight))
 		p.waiting = p.waiting[1:]
 	}
-}
-
-func (p *poller) startWaiting(now time.Time) {
 	for len(p.waiting) > 0 && len(p.polled) < p.env.Config.Poll.MaxInFlight {
 		b := p.waiting[0]
 		p.waiting = p.waiting[1:]
@@ -191,6 +186,13 @@ func (p *poller) settled(status check.Status, now time.Time) {
 	p.release([]check.Run{{Agent: status.Agent}})
 	p.startWaiting(now)
 	p.closeCycles(now)
+}
+
+// fail settles the runs of a batch that is not sent.
+func (p *poller) fail(b batch, reason check.Reason, detail string) {
+	for _, run := range b.runs {
+		p.fill(run.Failed(reason, detail, 0))
+	}
 }
 
 func (p *poller) fill(status check.Status) bool {
@@ -220,9 +222,7 @@ func (p *poller) agentDown(m agentDown, now time.Time) {
 func (p *poller) drain(by, now time.Time) {
 	p.draining, p.drainBy = true, by
 	for _, b := range p.waiting {
-		for _, run := range b.runs {
-			p.fill(run.Failed(check.NoAnswer, "not started: the poller was stopping", 0))
-		}
+		p.fail(b, check.NoAnswer, "not started: the poller was stopping")
 	}
 	p.waiting = nil
 	p.advance(now)

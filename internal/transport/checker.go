@@ -72,13 +72,12 @@ func (c *Checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, erro
 	}, nil
 }
 
-// Health connects, at once even if gRPC would still wait after a failure, and asks the checker
-// for its health. Whatever it answers, an error too, shows that it is there: the answer is
+// Health waits for a connection, which is tried again at most maxBackoff after the last failure,
+// and asks the checker for its health. Whatever it answers, an error too, shows that it is there: the answer is
 // returned as text ("SERVING", "no health service"), and only a checker that can't be reached or
 // does not answer is an error.
 func (c *Checker) Health(ctx context.Context) (string, error) {
 	began := time.Now()
-	c.cc.ResetConnectBackoff()
 	c.cc.Connect()
 	if c.agent.HealthService == check.NoHealth {
 		return "not asked", c.awaitReady(ctx, began)

@@ -23,9 +23,12 @@ import (
 type Dialer func(ctx context.Context, address string) (net.Conn, error)
 
 // Reconnecting starts quickly and never waits longer than maxBackoff, so that a peer that
-// returned is found soon.
+// returned is found soon. It does not take less than that to ask gRPC for an attempt at once:
+// ResetConnectBackoff of grpc-go 1.85 iterates over a map without its lock, and may so end the
+// process.
 const (
 	maxBackoff     = 3 * time.Second
+	jitter         = 0.2
 	connectTimeout = 5 * time.Second
 	bufferSize     = 4 << 10
 )
@@ -143,7 +146,10 @@ func newConn(address string, id check.TLS, l *link) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(watched{creds, l}),
 		grpc.WithContextDialer(l.connect),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxBackoff},
+			Backoff:           backoff.Config{
+				BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: jitter,
+				MaxDelay: time.Duration(float64(maxBackoff) / (1 + jitter)),
+			},
 			MinConnectTimeout: connectTimeout,
 		}),
 		// One connection for each of thousands of peers: no buffer larger than a usual answer.
