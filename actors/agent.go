@@ -16,6 +16,13 @@ import (
 // maxProbe bounds one look whether a checker is back.
 const maxProbe = 2 * time.Second
 
+// A call ends at its deadline; one that ends later by more than stall shows that the process stood
+// still, or had no time to spare.
+const (
+	stall   = 250 * time.Millisecond
+	stalled = "no status came for this run in time: the poller itself stood still or is overloaded"
+)
+
 // agent owns one checker: the connection to it, its breaker, and its runs. For each run that it
 // is given the poller gets exactly one settled.
 type agent struct {
@@ -116,7 +123,6 @@ func (a *agent) start(run check.Run) {
 		a.settle(run, failed(run, err, 0))
 		return
 	}
-	before := a.breaker.State()
 	permit, admission := a.breaker.Ask()
 	switch admission {
 	case machine.Refused:
@@ -126,7 +132,6 @@ func (a *agent) start(run check.Run) {
 	case machine.Admitted:
 		a.ask(run, permit)
 	}
-	a.breakerMoved(before, "")
 }
 
 func (a *agent) dial() error {
@@ -154,7 +159,7 @@ func (a *agent) ask(run check.Run, permit machine.Permit) {
 		defer cancel()
 		began := time.Now()
 		m.answer, m.err = client.Ask(ctx, run.Check)
-		m.took = time.Since(began)
+		m.took, m.late = time.Since(began), time.Since(run.Deadline)
 		return m
 	}, func(err error) any {
 		m.err = err
@@ -166,6 +171,10 @@ func (a *agent) answered(m answered) {
 	status := m.run.Answered(m.answer, m.took)
 	if m.err != nil {
 		status = failed(m.run, m.err, m.took)
+	}
+	if status.Reason == check.Timeout && m.late > stall {
+		// That is our own doing, and says nothing of the checker.
+		status = m.run.Failed(check.NoAnswer, stalled, m.took)
 	}
 	broken, cause := status.Reason.CheckerBroken(), "the checker answered a run"
 	if broken {

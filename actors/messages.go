@@ -37,6 +37,7 @@ type (
 		answer      check.Answer
 		err         error
 		took        time.Duration
+		late        time.Duration // after the deadline; negative if before
 	}
 	// probeDue: the agent's timer → agent. Look whether the checker is back.
 	probeDue struct{ incarnation uint64 }

@@ -87,7 +87,7 @@ func (p *poller) advance(now time.Time) {
 	}
 	p.startWaiting(now) // settles what waited too long, so that only what was sent can expire
 	for _, c := range p.ledger.open {
-		p.release(c.Expire(now, "the agent did not answer for this run; see the log for its actor"))
+		p.release(c.Expire(now, stalled))
 	}
 	p.startWaiting(now)
 	p.closeCycles(now)

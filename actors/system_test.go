@@ -386,3 +386,22 @@ func TestAlive(t *testing.T) {
 		}
 	})
 }
+
+func TestStopBetweenSlotsWaitsForNoFurtherOnes(t *testing.T) {
+	run(t, settings(400, 1, 10*time.Second, time.Second), func(w *world) {
+		w.start()
+		w.pass(350 * time.Millisecond) // 4 of 8 slots
+		began := time.Now()
+		w.stop()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("stopping took %v although everything had answered", took)
+		}
+		got := w.core.all()
+		if len(got) != 1 {
+			t.Fatalf("%d reports, want one", len(got))
+		}
+		if n := len(got[0].req.GetServices()); n < 100 || n > 300 {
+			t.Errorf("%d statuses, want those of about half of the agents", n)
+		}
+	})
+}

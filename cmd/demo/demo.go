@@ -50,10 +50,11 @@ func demo(ctx context.Context, out *os.File) (err error) {
 	}
 	live := isatty.IsTerminal(out.Fd())
 	tail := &tail{out: out, keep: live}
-	log, err := observe.NewLogger(tail, cfg.Log.Level, "console")
+	log, flush, err := observe.NewLogger(tail, cfg.Log.Level, "console")
 	if err != nil {
 		return err
 	}
+	defer flush()
 	d := daemon.New(daemon.Options{Config: cfg, Log: log, Observe: s.tally.observe})
 	if err := d.Start(ctx); err != nil {
 		return err

@@ -27,10 +27,11 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		log, err := observe.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
+		log, flush, err := observe.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
 		if err != nil {
 			return err
 		}
+		defer flush()
 		d := daemon.New(daemon.Options{Config: cfg, Log: log})
 		if err := d.Start(cmd.Context()); err != nil {
 			return err

@@ -10,22 +10,47 @@ import (
 
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
+	"github.com/rs/zerolog/diode"
+)
+
+const (
+	timeOfDay = "15:04:05.000"
+	// waitingLines is how many lines may wait for a slow reader; then the oldest are left out.
+	waitingLines = 4096
+	writeEvery   = 50 * time.Millisecond
+	flushTimeout = time.Second
 )
 
 // NewLogger returns a logger of a level and format as the configuration has them: format is
-// console, json, or auto, which is console on a terminal and json elsewhere.
-func NewLogger(w io.Writer, level, format string) (zerolog.Logger, error) {
+// console, json, or auto, which is console on a terminal and json elsewhere. Logging never waits
+// for w: a terminal that is stopped or a pipe that nobody reads must not stop the poller. Flush
+// writes what waits, if w takes it within a second; nothing is logged after it.
+func NewLogger(w io.Writer, level, format string) (log zerolog.Logger, flush func(), err error) {
 	l, err := zerolog.ParseLevel(level)
 	if err != nil {
-		return zerolog.Nop(), fmt.Errorf("log level %q: %w", level, err)
+		return zerolog.Nop(), nil, fmt.Errorf("log level %q: %w", level, err)
 	}
 	if terminal := isTerminal(w); format == "console" || format == "auto" && terminal {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: timeOfDay, NoColor: !terminal}
 	}
-	return zerolog.New(zerolog.SyncWriter(w)).Level(l).Hook(timestamp), nil
+	direct := zerolog.New(w).Hook(timestamp)
+	// Only a Writer: the diode would close a Closer, and w is not ours.
+	waiting := diode.NewWriter(struct{ io.Writer }{w}, waitingLines, writeEvery, func(missed int) {
+		direct.Warn().Int("lines", missed).Msg("the log's reader is too slow; lines were left out")
+	})
+	flush = func() {
+		done := make(chan struct{})
+		go func() {
+			_ = waiting.Close() // of nothing but the diode
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-time.After(flushTimeout):
+		}
+	}
+	return zerolog.New(waiting).Level(l).Hook(timestamp), flush, nil
 }
-
-const timeOfDay = "15:04:05.000"
 
 // timestamp adds the time to the millisecond; zerolog's own goes to the second, or is a setting
 // of the whole process.

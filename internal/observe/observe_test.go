@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,27 +23,68 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestLogger(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	log, err := observe.NewLogger(&b, "info", "auto") // not a terminal: JSON
+	log, flush, err := observe.NewLogger(&b, "info", "auto") // not a terminal: JSON
 	if err != nil {
 		t.Fatal(err)
 	}
 	log.Debug().Msg("left out")
 	log.Info().Str("agent", "a").Msg("said")
+	flush()
 	line := make(map[string]any)
 	if err := json.Unmarshal(b.Bytes(), &line); err != nil || line["agent"] != "a" || line["message"] != "said" || line["time"] == nil {
 		t.Errorf("line %q: %v", b.String(), err)
 	}
 	b.Reset()
-	if log, err = observe.NewLogger(&b, "warn", "console"); err != nil {
+	if log, flush, err = observe.NewLogger(&b, "warn", "console"); err != nil {
 		t.Fatal(err)
 	}
 	log.Warn().Msg("for people")
+	flush()
 	if s := b.String(); strings.HasPrefix(s, "{") || !strings.Contains(s, "for people") {
 		t.Errorf("console line %q", s)
 	}
-	if _, err := observe.NewLogger(&b, "loud", "json"); err == nil {
+	if _, _, err := observe.NewLogger(&b, "loud", "json"); err == nil {
 		t.Error("no error for an unknown level")
 	}
+}
+
+// stuck is a writer that nobody reads from, until it is released.
+type stuck struct {
+	release chan struct{}
+	bytes.Buffer
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	<-s.release
+	return s.Buffer.Write(p)
+}
+
+func TestLoggingNeverWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &stuck{release: make(chan struct{})}
+		log, flush, err := observe.NewLogger(w, "info", "json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		for i := range 10_000 {
+			log.Info().Int("n", i).Msg("line")
+		}
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("logging waited %v for its reader", waited)
+		}
+		flush()
+		if waited := time.Since(began); waited != time.Second {
+			t.Errorf("flush waited %v, want 1s", waited)
+		}
+		close(w.release)
+		time.Sleep(time.Second)
+		text := w.String()
+		if !strings.Contains(text, "lines were left out") || !strings.Contains(text, `"n":9999`) {
+			t.Errorf("the log does not say what it left out: %.300s", text)
+		}
+	})
 }
 
 func TestBoard(t *testing.T) {
