@@ -70,10 +70,8 @@ type (
 	}
 	// retryDue: the reporter's timer → reporter.
 	retryDue struct{ incarnation uint64 }
-	// finish: root → reporter. Deliver what is kept, until by at the latest; then say finished.
-	finish struct{ by time.Time }
-	// finishDue: the reporter's timer → reporter. There is no more time to deliver.
-	finishDue struct{ incarnation uint64 }
+	// finish: root → reporter. Say finished when nothing is kept any more.
+	finish struct{}
 	// finished: reporter → root.
 	finished struct{}
 )

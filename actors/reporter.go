@@ -31,8 +31,7 @@ type reporter struct {
 	attempts int  // failed ones of the oldest report
 	timer    *time.Timer
 
-	finishing bool
-	deadline  *time.Timer
+	finishing bool // root waits to hear that there is nothing more to deliver
 }
 
 func newReporter(e *env, incarnation uint64, self *actor.PID) *reporter {
@@ -56,12 +55,7 @@ func (r *reporter) Receive(ctx actor.Context) {
 		}
 	case finish:
 		r.finishing = true
-		r.deadline = r.env.after(time.Until(m.by), r.self, finishDue{incarnation: r.incarnation})
 		r.deliverNext()
-	case finishDue:
-		if m.incarnation == r.incarnation {
-			r.finished()
-		}
 	case *actor.Stopping:
 		r.stop()
 	}
@@ -69,10 +63,8 @@ func (r *reporter) Receive(ctx actor.Context) {
 
 func (r *reporter) stop() {
 	r.cancel()
-	for _, t := range []*time.Timer{r.timer, r.deadline} {
-		if t != nil {
-			t.Stop()
-		}
+	if r.timer != nil {
+		r.timer.Stop()
 	}
 }
 
@@ -99,7 +91,9 @@ func (r *reporter) deliverNext() {
 	}
 	id, body, ok := r.env.Spool.Next()
 	if !ok {
-		r.finished()
+		if r.finishing {
+			r.env.send(r.env.system.NewLocalPID(rootName), finished{})
+		}
 		return
 	}
 	r.sending = true
@@ -145,12 +139,4 @@ func (r *reporter) delivered(m delivered) {
 	r.attempts++
 	r.env.Observe(DeliveryFailed{ID: m.id, Outcome: outcome, Err: m.err, Attempt: r.attempts, RetryIn: delay, Kept: kept})
 	r.timer = r.env.after(delay, r.self, retryDue{incarnation: r.incarnation})
-}
-
-// finished tells root that there is nothing more to deliver, or no more time.
-func (r *reporter) finished() {
-	if r.finishing {
-		r.finishing = false
-		r.env.send(r.env.system.NewLocalPID(rootName), finished{})
-	}
 }

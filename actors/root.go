@@ -147,7 +147,7 @@ func (r *root) remind(c *child) {
 	case r.stage == draining && c.name == pollerName:
 		r.env.send(r.poller, drain{by: r.stop.half})
 	case r.stage == finishing && c.name == reporterName:
-		r.env.send(r.reporter, finish{by: r.stop.by})
+		r.env.send(r.reporter, finish{})
 	}
 }
 
@@ -168,7 +168,7 @@ func (r *root) finish(ctx actor.Context) {
 			ctx.Stop(r.env.pid(name))
 		}
 	}
-	r.env.send(r.reporter, finish{by: r.stop.by})
+	r.env.send(r.reporter, finish{})
 }
 
 func (r *root) end(ctx actor.Context) {

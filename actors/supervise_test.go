@@ -171,6 +171,30 @@ func TestReporterThatPanicsLosesNothing(t *testing.T) {
 	})
 }
 
+// crashingSpool panics once it has kept its second report.
+type crashingSpool struct {
+	actors.Spool
+	appends int
+}
+
+func (s *crashingSpool) Append(id string, at time.Time, body []byte) ([]string, error) {
+	dropped, err := s.Spool.Append(id, at, body)
+	if s.appends++; s.appends == 2 {
+		panic("test fault in the reporter")
+	}
+	return dropped, err
+}
+
+func TestRestartedReporterDeliversWhatIsKept(t *testing.T) {
+	run(t, settings(5, 2, 10*time.Second, time.Second), func(w *world) {
+		w.start()
+		w.pass(11 * time.Second)
+		w.wantWhole(2) // at once, not when the poller sends it again
+		w.pass(9*time.Second - time.Millisecond)
+		w.wantWhole(2)
+	}, func(o *actors.Options) { o.Spool = &crashingSpool{Spool: o.Spool} })
+}
+
 func TestSpoolThatFailsForAWhile(t *testing.T) {
 	run(t, settings(5, 2, 10*time.Second, time.Second), func(w *world) {
 		w.start()
@@ -216,10 +240,57 @@ func TestPollerThatPanicsDuringTheStop(t *testing.T) {
 		}
 		w.start()
 		w.pass(time.Second)
+		began := time.Now()
 		w.stop()
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("stopping took %v, want the second that the slow checker takes and a restart", took)
+		}
 		for key, s := range w.wantWhole(1)[0] {
 			if !s.GetAvailable() {
 				t.Errorf("%s: %s", key, s.GetMessage())
+			}
+		}
+	})
+}
+
+func TestReporterThatPanicsDuringTheStop(t *testing.T) {
+	run(t, settings(3, 1, 30*time.Second, 20*time.Second), func(w *world) {
+		w.checkers["a001"].ask = func(ctx context.Context, c *check.Check) (check.Answer, error) {
+			time.Sleep(2 * time.Second)
+			return up(ctx, c)
+		}
+		panicked := false
+		w.hook = func(e actors.Event) {
+			if _, ok := e.(actors.ReportTaken); ok && !panicked {
+				panicked = true
+				panic("test fault in the reporter")
+			}
+		}
+		w.start()
+		w.pass(time.Second)
+		w.stop()
+		w.wantWhole(1)
+	})
+}
+
+func TestRestartedPollerKnowsWhichAgentsAreBack(t *testing.T) {
+	run(t, settings(3, 1, 5*time.Second, time.Second), func(w *world) {
+		panicOnce(w.checkers["a001"])
+		closed := 0
+		w.hook = func(e actors.Event) {
+			if _, ok := e.(actors.CycleClosed); ok {
+				if closed++; closed == 2 {
+					panic("test fault in the poller")
+				}
+			}
+		}
+		w.start()
+		w.pass(20*time.Second - time.Millisecond)
+		for i, cycle := range w.wantWhole(4)[1:] {
+			for key, s := range cycle {
+				if !s.GetAvailable() {
+					t.Errorf("cycle %d, %s: %s", i+1, key, s.GetMessage())
+				}
 			}
 		}
 	})
