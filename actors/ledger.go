@@ -52,6 +52,13 @@ func (l *ledger) take(id string) {
 	}
 }
 
+// resendAll lets all reports that are not taken be sent again.
+func (l *ledger) resendAll() {
+	for i := range l.untaken {
+		l.untaken[i].sent = time.Time{}
+	}
+}
+
 // surplus removes and returns the reports of the oldest cycle if those of more than two cycles
 // wait to be taken.
 func (l *ledger) surplus() []report {

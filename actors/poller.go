@@ -55,7 +55,10 @@ func newPoller(e *env, self *actor.PID, l *ledger, down map[string]string) *poll
 
 func (p *poller) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
-	case *actor.Started, tick:
+	case *actor.Started:
+		p.ledger.resendAll() // what the reporter answered to a predecessor is lost
+		p.advance(time.Now())
+	case tick:
 		p.advance(time.Now())
 	case settled:
 		p.settled(m.status, time.Now())
