@@ -23,9 +23,8 @@ import (
 type Dialer func(ctx context.Context, address string) (net.Conn, error)
 
 // Reconnecting starts quickly and never waits longer than maxBackoff, so that a peer that
-// returned is found soon. It does not take less than that to ask gRPC for an attempt at once:
-// ResetConnectBackoff of grpc-go 1.85 iterates over a map without its lock, and may so end the
-// process.
+// returned is found soon. Nothing here asks for an attempt at once, because grpc-go 1.85's
+// ResetConnectBackoff iterates over a map without its lock, which can end the process.
 const (
 	maxBackoff     = 3 * time.Second
 	jitter         = 0.2
@@ -146,7 +145,7 @@ func newConn(address string, id check.TLS, l *link) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(watched{creds, l}),
 		grpc.WithContextDialer(l.connect),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{
+			Backoff: backoff.Config{
 				BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: jitter,
 				MaxDelay: time.Duration(float64(maxBackoff) / (1 + jitter)),
 			},

@@ -95,6 +95,30 @@ func drawStatus(t *rapid.T, limit int) check.Status {
 	return st
 }
 
+// TestReportsFillUp: a report may have exactly MaxMessage bytes.
+func TestReportsFillUp(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1000, 0)
+	statuses := []check.Status{answered("a", "x", "port", "{}"), answered("b", "y", "port", "[]"), answered("c", "z", "port", "")}
+	whole, err := identity().Reports(at, statuses)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for less, want := range map[int][]int{-1: {3}, 0: {3}, 1: {2, 1}} {
+		id := identity()
+		id.MaxMessage = len(whole[0]) - less
+		bodies, err := id.Reports(at, statuses)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for _, body := range bodies {
+			got = append(got, len(unmarshal(t, body).GetServices()))
+		}
+		wantEqual(t, fmt.Sprintf("statuses by report with room for all less %d bytes", less), want, got)
+	}
+}
+
 func TestReportOfNothing(t *testing.T) {
 	t.Parallel()
 	for _, statuses := range [][]check.Status{nil, {}} {

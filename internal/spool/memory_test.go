@@ -1,0 +1,399 @@
+package spool
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// TestMain gives the property tests the same seed each time, so that a run is repeatable and a
+// red one is never a matter of luck. Another -rapid.seed looks elsewhere.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("rapid.seed").Value.String() == "0" {
+		set("rapid.seed", "20260301")
+	}
+	set("rapid.nofailfile", "true")
+	os.Exit(m.Run())
+}
+
+func set(name, value string) {
+	if err := flag.Set(name, value); err != nil {
+		panic(err)
+	}
+}
+
+var start = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+
+// TestMemory runs scripts of one step a line, each followed by what it is to return:
+//
+//	append ID BYTES MINUTE   the ids dropped
+//	next                     the id lent
+//	ack ID
+//	kept                     the number of reports and their bytes
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	const hour = time.Hour
+	for _, tt := range []struct {
+		name   string
+		cfg    Config
+		script string
+	}{
+		{"order", Config{MaxBytes: 100, MaxAge: hour}, `
+			next -> none
+			append a 10 0 ->
+			append b 20 0 ->
+			append c 30 1 ->
+			kept -> 3 60
+			next -> a
+			next -> a
+			ack a
+			next -> b
+			ack b
+			next -> c
+			kept -> 1 30
+			ack c
+			next -> none
+			kept -> 0 0`},
+		{"acknowledging something else changes nothing", Config{MaxBytes: 100, MaxAge: hour}, `
+			ack a
+			append a 10 0 ->
+			append b 10 0 ->
+			ack b
+			ack nobody
+			kept -> 2 20
+			next -> a
+			ack b
+			next -> a
+			ack a
+			ack a
+			kept -> 1 10
+			next -> b`},
+		{"acknowledging the oldest without asking for it: a predecessor delivered it", Config{MaxBytes: 100, MaxAge: hour}, `
+			append a 10 0 ->
+			append b 10 0 ->
+			ack a
+			next -> b`},
+		{"the oldest are dropped for the newest", Config{MaxBytes: 100, MaxAge: hour}, `
+			append a 40 0 ->
+			append b 40 0 ->
+			append c 20 0 ->
+			kept -> 3 100
+			append d 1 0 -> a
+			append e 100 0 -> b c d
+			kept -> 1 100
+			next -> e`},
+		{"the newest are refused", Config{MaxBytes: 100, MaxAge: hour, DropNewest: true}, `
+			append a 40 0 ->
+			append b 60 0 ->
+			append c 1 0 -> c
+			append d 0 0 ->
+			kept -> 3 100
+			ack a
+			append e 40 0 ->
+			next -> b`},
+		{"the one on its way to core stays", Config{MaxBytes: 100, MaxAge: hour}, `
+			append a 40 0 ->
+			append b 40 0 ->
+			next -> a
+			append c 40 0 -> b
+			append d 60 0 -> c
+			next -> a
+			kept -> 2 100
+			ack a
+			append e 60 0 -> d
+			next -> e`},
+		{"nothing is dropped for what does not fit beside the one on its way", Config{MaxBytes: 100, MaxAge: hour}, `
+			append a 60 0 ->
+			append b 30 0 ->
+			next -> a
+			append c 50 0 -> c
+			kept -> 2 90
+			ack a
+			next -> b`},
+		{"a report larger than everything", Config{MaxBytes: 100, MaxAge: hour}, `
+			append a 60 0 ->
+			append b 101 0 -> b
+			kept -> 1 60
+			next -> a
+			append c 101 0 -> c
+			kept -> 1 60`},
+		{"a report larger than everything, newest refused", Config{MaxBytes: 100, MaxAge: hour, DropNewest: true}, `
+			append a 101 0 -> a
+			kept -> 0 0`},
+		{"age", Config{MaxBytes: 100, MaxAge: hour}, `
+			append a 10 0 ->
+			append b 10 1 ->
+			append c 10 60 ->
+			append d 10 61 -> a
+			append e 10 122 -> b c d
+			kept -> 1 10
+			next -> e`},
+		{"age, the newest refused all the same", Config{MaxBytes: 20, MaxAge: hour, DropNewest: true}, `
+			append a 10 0 ->
+			append b 10 60 ->
+			append c 10 60 -> c
+			append d 10 61 -> a
+			next -> b`},
+		{"age makes room even for what is refused", Config{MaxBytes: 20, MaxAge: hour}, `
+			append a 10 0 ->
+			append b 21 61 -> a b
+			kept -> 0 0`},
+		{"the one on its way to core stays at any age", Config{MaxBytes: 100, MaxAge: hour}, `
+			append a 10 0 ->
+			append b 10 0 ->
+			next -> a
+			append c 10 90 -> b
+			ack a
+			next -> c`},
+		{"an id appended before changes nothing", Config{MaxBytes: 100, MaxAge: hour}, `
+			append a 10 0 ->
+			append a 20 0 ->
+			kept -> 1 10
+			next -> a
+			ack a
+			append a 10 0 ->
+			kept -> 0 0
+			append b 101 0 -> b
+			append b 10 0 ->
+			kept -> 0 0
+			append c 60 0 ->
+			append d 60 0 -> c
+			append c 60 500 ->
+			kept -> 1 60
+			next -> d`},
+		{"empty bodies", Config{MaxBytes: 10, MaxAge: hour}, `
+			append a 0 0 ->
+			append b 10 0 ->
+			append c 0 0 ->
+			kept -> 3 10
+			next -> a`},
+		{"nothing may be kept", Config{MaxBytes: 0, MaxAge: hour}, `
+			append a 1 0 -> a
+			next -> none`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m := NewMemory(tt.cfg)
+			for line := range strings.SplitSeq(strings.TrimSpace(tt.script), "\n") {
+				command, want, _ := strings.Cut(strings.TrimSpace(line), "->")
+				if got := step(t, m, strings.Fields(command)); got != strings.TrimSpace(want) {
+					t.Errorf("%s -> %s", command, got)
+				}
+			}
+		})
+	}
+}
+
+func step(t *testing.T, m *Memory, command []string) string {
+	t.Helper()
+	switch command[0] {
+	case "append":
+		var size, minute int
+		if _, err := fmt.Sscan(command[2]+" "+command[3], &size, &minute); err != nil {
+			t.Fatal(err)
+		}
+		dropped, err := m.Append(command[1], start.Add(time.Duration(minute)*time.Minute), body(command[1], size))
+		if err != nil {
+			t.Errorf("%v: %v", command, err)
+		}
+		return strings.Join(dropped, " ")
+	case "next":
+		id, got, ok := m.Next()
+		if !ok {
+			if id != "" || got != nil {
+				t.Errorf("Next returns %q and %q with ok=false", id, got)
+			}
+			return "none"
+		}
+		if string(got) != string(body(id, len(got))) {
+			t.Errorf("Next returns %s with another's body %q", id, got)
+		}
+		return id
+	case "ack":
+		m.Ack(command[1])
+		return ""
+	case "kept":
+		reports, bytes := m.Kept()
+		return fmt.Sprint(reports, bytes)
+	}
+	t.Fatalf("no such step: %v", command)
+	return ""
+}
+
+// body is recognizably the one of id.
+func body(id string, size int) []byte {
+	return []byte(strings.Repeat(id+".", size/(len(id)+1)+1)[:size])
+}
+
+func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
+	m := NewMemory(Config{MaxBytes: 1 << 40, MaxAge: time.Hour})
+	block := make([]byte, MemoryLimit/4) // the same one each time
+	for i := range 4 {
+		if dropped, _ := m.Append(fmt.Sprint(i), start, block); dropped != nil {
+			t.Errorf("report %d: dropped %q", i, dropped)
+		}
+	}
+	dropped, _ := m.Append("4", start, block)
+	if diff := cmp.Diff([]string{"0"}, dropped); diff != "" {
+		t.Errorf("dropped above the limit (-want +got):\n%s", diff)
+	}
+	if _, bytes := m.Kept(); bytes != MemoryLimit {
+		t.Errorf("%d bytes kept, want %d", bytes, MemoryLimit)
+	}
+}
+
+// TestMemoryRemembers: ids are known again long after they are gone, and do not pile up for ever.
+func TestMemoryRemembers(t *testing.T) {
+	t.Parallel()
+	m := NewMemory(Config{MaxBytes: 1000, MaxAge: time.Hour})
+	const n = 3 * remembered
+	for i := range n {
+		id := fmt.Sprint(i)
+		_, _ = m.Append(id, start, []byte("x"))
+		m.Ack(id)
+	}
+	for i := n - remembered; i < n; i++ {
+		if _, _ = m.Append(fmt.Sprint(i), start, []byte("x")); m.queue.Len() != 0 {
+			t.Fatalf("report %d of %d was not known again", i, n)
+		}
+	}
+	if len(m.recent) != remembered {
+		t.Errorf("%d ids are remembered, want %d", len(m.recent), remembered)
+	}
+	if _, _ = m.Append("0", start, []byte("x")); m.queue.Len() != 1 {
+		t.Error("an id of long ago is still remembered")
+	}
+}
+
+// model is the plain form of Memory: a slice, and every id's fate.
+type model struct {
+	cfg                   Config
+	queue                 []record
+	lent                  bool
+	appended              map[string]bool
+	dropped, acknowledged int
+}
+
+func (m *model) bytes() (sum int64) {
+	for _, r := range m.queue {
+		sum += int64(len(r.body))
+	}
+	return sum
+}
+
+func (m *model) append(r record) (dropped []string) {
+	if m.appended[r.id] {
+		return nil
+	}
+	m.appended[r.id] = true
+	first := 0
+	if m.lent {
+		first = 1
+	}
+	drop := func() {
+		dropped = append(dropped, m.queue[first].id)
+		m.queue = slices.Delete(m.queue, first, first+1)
+	}
+	for len(m.queue) > first && r.at.Sub(m.queue[first].at) > m.cfg.MaxAge {
+		drop()
+	}
+	size := int64(len(r.body))
+	var lent int64
+	if m.lent {
+		lent = int64(len(m.queue[0].body))
+	}
+	for !m.cfg.DropNewest && lent+size <= m.cfg.MaxBytes && m.bytes()+size > m.cfg.MaxBytes {
+		drop()
+	}
+	if m.bytes()+size > m.cfg.MaxBytes {
+		dropped = append(dropped, r.id)
+	} else {
+		m.queue = append(m.queue, r)
+	}
+	m.dropped += len(dropped)
+	return dropped
+}
+
+// TestMemoryAgainstModel does anything in any order, and accounts for every report.
+func TestMemoryAgainstModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := Config{
+			MaxBytes:   rapid.Int64Range(0, 200).Draw(t, "max bytes"),
+			MaxAge:     time.Duration(rapid.IntRange(0, 20).Draw(t, "max age")) * time.Minute,
+			DropNewest: rapid.Bool().Draw(t, "drop newest"),
+		}
+		memory, model := NewMemory(cfg), &model{cfg: cfg, appended: make(map[string]bool)}
+		now, seq := start, 0
+		appendOne := func(t *rapid.T, id string) {
+			now = now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "minutes")) * time.Minute)
+			r := record{id: id, at: now, body: body(id, rapid.IntRange(0, 90).Draw(t, "size"))}
+			dropped, err := memory.Append(r.id, r.at, r.body)
+			if err != nil {
+				t.Fatalf("Append: %v", err)
+			}
+			if want := model.append(r); !slices.Equal(dropped, want) {
+				t.Fatalf("%s dropped %q, want %q", id, dropped, want)
+			}
+		}
+		ack := func(id string) {
+			memory.Ack(id)
+			if len(model.queue) > 0 && model.queue[0].id == id {
+				model.queue, model.lent = model.queue[1:], false
+				model.acknowledged++
+			}
+		}
+		anID := func(t *rapid.T) string { return fmt.Sprint(rapid.IntRange(0, seq+1).Draw(t, "id")) }
+		t.Repeat(map[string]func(*rapid.T){
+			"append":  func(t *rapid.T) { seq++; appendOne(t, fmt.Sprint(seq)) },
+			"another": func(t *rapid.T) { seq++; appendOne(t, fmt.Sprint(seq)) },
+			"again":   func(t *rapid.T) { appendOne(t, fmt.Sprint(rapid.IntRange(0, seq).Draw(t, "id"))) },
+			"next": func(t *rapid.T) {
+				id, got, ok := memory.Next()
+				if ok != (len(model.queue) > 0) {
+					t.Fatalf("Next: ok=%v with %d reports", ok, len(model.queue))
+				}
+				if model.lent = ok; ok && (id != model.queue[0].id || string(got) != string(model.queue[0].body)) {
+					t.Fatalf("Next is %s, want %s", id, model.queue[0].id)
+				}
+			},
+			"deliver": func(*rapid.T) {
+				if id, _, ok := memory.Next(); ok {
+					model.lent = true
+					ack(id)
+				}
+			},
+			"ack any": func(t *rapid.T) { ack(anID(t)) },
+			"": func(t *rapid.T) {
+				reports, bytes := memory.Kept()
+				if reports != len(model.queue) || bytes != model.bytes() {
+					t.Fatalf("kept %d reports of %d bytes, want %d of %d", reports, bytes, len(model.queue), model.bytes())
+				}
+				if bytes > cfg.MaxBytes {
+					t.Fatalf("%d bytes kept, above %d", bytes, cfg.MaxBytes)
+				}
+				if sum := reports + model.dropped + model.acknowledged; sum != len(model.appended) {
+					t.Fatalf("%d reports appended, %d accounted for", len(model.appended), sum)
+				}
+			},
+		})
+		for _, want := range model.queue {
+			if id, _, _ := memory.Next(); id != want.id {
+				t.Fatalf("at the end Next is %s, want %s", id, want.id)
+			}
+			memory.Ack(want.id)
+		}
+		if n, bytes := memory.Kept(); n != 0 || bytes != 0 {
+			t.Fatalf("at the end %d reports of %d bytes are left", n, bytes)
+		}
+	})
+}
