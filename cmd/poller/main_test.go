@@ -255,6 +255,19 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func TestStopWhileCoreIsAwaySaysWhatIsLost(t *testing.T) {
+	t.Parallel()
+	p := start(t, configFile(t, strings.Replace(twoAgents, `"6s"`, `"2s"`, 1), "127.0.0.1:1", checker(t, sim.OK()), checker(t, sim.OK())))
+	p.await(t, "core did not take a report")
+	p.signal(t)
+	if n, _ := p.await(t, "poller stopped while core was away")["reports"].(float64); n < 1 {
+		t.Errorf("%v reports are said to be lost", n)
+	}
+	if code := p.end(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 func TestSecondSignalLeavesAtOnce(t *testing.T) {
 	t.Parallel()
 	// Core and the checkers do not exist or hang: an orderly stop would take its time.

@@ -37,6 +37,7 @@ type Daemon struct {
 	o      Options
 	board  *observe.Board
 	core   *transport.Core
+	queue  *spool.Memory
 	system *actors.System
 	admin  *observe.Admin
 }
@@ -60,6 +61,9 @@ func (d *Daemon) Start(ctx context.Context) error {
 	d.core = transport.NewCore(transport.CoreConfig{
 		Addresses: cfg.Core.Addresses, Timeout: cfg.Core.Timeout, TLS: cfg.Core.TLS, Dial: d.o.Dial,
 	})
+	d.queue = spool.NewMemory(spool.Config{
+		MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge, DropNewest: cfg.Spool.WhenFull == config.DropNewest,
+	})
 	system, err := actors.Start(actors.Options{
 		Config:   cfg,
 		Identity: identity(cfg),
@@ -67,10 +71,8 @@ func (d *Daemon) Start(ctx context.Context) error {
 		Dial: func(a *check.Agent) (actors.Checker, error) {
 			return transport.NewChecker(a, cfg.PollerID, d.o.Dial)
 		},
-		Core: d.core,
-		Spool: spool.NewMemory(spool.Config{
-			MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge, DropNewest: cfg.Spool.WhenFull == config.DropNewest,
-		}),
+		Core:    d.core,
+		Spool:   d.queue,
 		Observe: d.observer(),
 		Log:     slog.New(zerolog.NewSlogHandler(d.o.Log.Level(max(d.o.Log.GetLevel(), zerolog.WarnLevel)))),
 	})
@@ -103,7 +105,11 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("stop: %w", err)
 	}
-	d.o.Log.Info().Msg("poller stopped")
+	if kept, _ := d.queue.Kept(); kept > 0 {
+		d.o.Log.Error().Int("reports", kept).Msg("poller stopped while core was away; these reports were kept in memory and are lost")
+		return nil
+	}
+	d.o.Log.Info().Msg("poller stopped; every report is at core")
 	return nil
 }
 

@@ -72,7 +72,7 @@ func (n *narrator) supervision(now time.Time, event actors.Event) {
 			msg = "actor keeps failing and is parked; one try per restart.window"
 			n.parked[e.Actor] = true
 		}
-		n.log.Error().Str("actor", e.Actor).Str("cause", e.Cause).Stringer("restart_in", e.Delay).
+		n.log.Error().Str("actor", e.Actor).Str("cause", e.Cause).Stringer("restart_in", e.Delay.Round(time.Millisecond)).
 			Bool("parked", e.Parked).Str("stack", e.Stack).Msg(msg)
 	case actors.ActorRestarted:
 		delete(n.parked, e.Actor) // if it fails again, it is parked again
@@ -146,7 +146,7 @@ func (n *narrator) statusChanged(e actors.StatusChanged) {
 func (n *narrator) cycle(event actors.Event) {
 	switch e := event.(type) {
 	case actors.CycleClosed:
-		line := n.log.Debug().Int64("cycle", e.Cycle).Int("statuses", e.Statuses).Int("unavailable", e.Unavailable).Stringer("took", e.Took)
+		line := n.log.Debug().Int64("cycle", e.Cycle).Int("statuses", e.Statuses).Int("unavailable", e.Unavailable).Stringer("took", e.Took.Round(time.Microsecond))
 		for reason, count := range e.ByReason {
 			line = line.Int(string(reason), count)
 		}
@@ -184,7 +184,7 @@ func (n *narrator) delivered(now time.Time, e actors.ReportDelivered) {
 	if n.failing > 0 {
 		n.log.Info().Str("report", e.ID).Int("kept", e.Kept).Int("failed_attempts", n.failing).Msg("core takes reports again")
 	} else {
-		n.log.Debug().Str("report", e.ID).Stringer("took", e.Took).Int("kept", e.Kept).Msg("report delivered")
+		n.log.Debug().Str("report", e.ID).Stringer("took", e.Took.Round(time.Microsecond)).Int("kept", e.Kept).Msg("report delivered")
 	}
 	n.failing = 0
 	n.coreCondition(now, e.Kept)
@@ -216,7 +216,7 @@ func (n *narrator) deliveryFailed(now time.Time, e actors.DeliveryFailed) {
 	if e.Outcome == wire.Hold {
 		level, msg = zerolog.ErrorLevel, "core refuses this poller; reports are kept until somebody mends that"
 	}
-	n.log.WithLevel(level).Str("report", e.ID).Err(e.Err).Int("attempt", n.failing).Int("kept", e.Kept).Stringer("retry_in", e.RetryIn).Msg(msg)
+	n.log.WithLevel(level).Str("report", e.ID).Err(e.Err).Int("attempt", n.failing).Int("kept", e.Kept).Stringer("retry_in", e.RetryIn.Round(time.Millisecond)).Msg(msg)
 }
 
 func (n *narrator) lost(now time.Time, detail string) {
