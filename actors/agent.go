@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -19,8 +18,9 @@ const maxProbe = 2 * time.Second
 // A call ends at its deadline; one that ends later by more than stall shows that the process stood
 // still, or had no time to spare.
 const (
-	stall   = 250 * time.Millisecond
-	stalled = "no status came for this run in time: the poller itself stood still or is overloaded"
+	stall    = 250 * time.Millisecond
+	cutShort = 100 * time.Millisecond // what a run may usually lack of its timeout
+	stalled  = "no status came for this run in time: the poller itself stood still or is overloaded"
 )
 
 // agent owns one checker: the connection to it, its breaker, and its runs. For each run that it
@@ -40,13 +40,12 @@ type agent struct {
 	cause string
 	// busy are the checks with a run that is not settled.
 	busy map[*check.Check]bool
-	// waiting are the runs that wait for the half-open breaker's trial.
-	waiting []check.Run
 	// last is what each check's last status was, for telling changes.
 	last map[*check.Check]verdict
 	// greeted is the connection whose health was asked.
 	greeted uint64
 	probe   *time.Timer
+	probes  uint64 // stamps probeDue: only the latest one counts
 }
 
 type verdict struct {
@@ -84,7 +83,7 @@ func (a *agent) Receive(ctx actor.Context) {
 			a.env.Observe(HealthTold{Agent: a.spec.Name, Health: m.health})
 		}
 	case probeDue:
-		if m.incarnation == a.incarnation {
+		if m.incarnation == a.incarnation && m.n == a.probes {
 			a.look()
 		}
 	case probed:
@@ -99,15 +98,10 @@ func (a *agent) stop() {
 	if a.probe != nil {
 		a.probe.Stop()
 	}
-	if client := a.client; client != nil {
-		a.env.calls.Go(func() { _ = client.Close() }) // nobody is left to hear of it
-	}
+	a.hangUp()
 }
 
-// run starts runs, those with the earliest deadline first: should the first be a trial, the
-// others can still wait for its outcome.
 func (a *agent) run(runs []check.Run) {
-	slices.SortStableFunc(runs, func(x, y check.Run) int { return x.Deadline.Compare(y.Deadline) })
 	for _, run := range runs {
 		if a.busy[run.Check] {
 			a.tell(run.Failed(check.Overrun, "the previous call of this check has not returned: it takes longer than its interval", 0))
@@ -123,15 +117,12 @@ func (a *agent) start(run check.Run) {
 		a.settle(run, failed(run, err, 0))
 		return
 	}
-	permit, admission := a.breaker.Ask()
-	switch admission {
-	case machine.Refused:
+	permit, admitted := a.breaker.Ask()
+	if !admitted {
 		a.settle(run, run.Failed(check.CircuitOpen, a.refusal(), 0))
-	case machine.Wait:
-		a.waiting = append(a.waiting, run)
-	case machine.Admitted:
-		a.ask(run, permit)
+		return
 	}
+	a.ask(run, permit)
 }
 
 func (a *agent) dial() error {
@@ -146,6 +137,14 @@ func (a *agent) dial() error {
 	return nil
 }
 
+// hangUp gives up the connection; the next dial makes a new one.
+func (a *agent) hangUp() {
+	if client := a.client; client != nil {
+		a.client, a.greeted = nil, 0
+		a.env.calls.Go(func() { _ = client.Close() }) // nobody wants to hear of it
+	}
+}
+
 func (a *agent) refusal() string {
 	return fmt.Sprintf("not asked: the checker at %s failed %d times in a row and is looked for every %v; the last failure: %s",
 		a.spec.Address, a.breaker.Failures(), a.env.Config.Breaker.Probe, a.cause)
@@ -158,8 +157,9 @@ func (a *agent) ask(run check.Run, permit machine.Permit) {
 	a.env.call(a.self, func() any {
 		defer cancel()
 		began := time.Now()
+		m.given = run.Deadline.Sub(began)
 		m.answer, m.err = client.Ask(ctx, run.Check)
-		m.took, m.late = time.Since(began), time.Since(run.Deadline)
+		m.took = time.Since(began)
 		return m
 	}, func(err error) any {
 		m.err = err
@@ -172,21 +172,40 @@ func (a *agent) answered(m answered) {
 	if m.err != nil {
 		status = failed(m.run, m.err, m.took)
 	}
-	if status.Reason == check.Timeout && m.late > stall {
-		// That is our own doing, and says nothing of the checker.
-		status = m.run.Failed(check.NoAnswer, stalled, m.took)
+	if detail := ownFault(m, status.Reason); detail != "" {
+		status = m.run.Failed(check.NoAnswer, detail, m.took)
 	}
-	broken, cause := status.Reason.CheckerBroken(), "the checker answered a run"
-	if broken {
-		a.cause, cause = status.Detail, status.Detail
+	outcome, cause := machine.Answered, "the checker answered a run"
+	switch {
+	case status.Reason.CheckerBroken():
+		outcome, cause = machine.Broken, status.Detail
+		a.cause = status.Detail
+	case status.Reason == check.NoAnswer || status.Reason == check.Internal:
+		outcome = machine.Untold
 	}
 	before := a.breaker.State()
-	a.breaker.Report(m.permit, broken)
+	a.breaker.Report(m.permit, outcome)
 	a.settle(m.run, status)
 	a.breakerMoved(before, cause)
-	if !broken {
+	if outcome == machine.Answered {
 		a.greet()
 	}
+}
+
+// ownFault tells what of a failure that ran into its deadline is the poller's doing, and so says
+// nothing of the checker: the process stood still, or the run started late.
+func ownFault(m answered, reason check.Reason) string {
+	ranOut := m.took >= m.given-cutShort
+	switch {
+	case !reason.CheckerBroken() || !ranOut:
+		return ""
+	case m.took-m.given > stall:
+		return stalled
+	case m.given < m.run.Check.Timeout-cutShort:
+		return fmt.Sprintf("the run could start only when %v of its %v were left: the poller is late or overloaded",
+			m.given.Round(time.Millisecond), m.run.Check.Timeout)
+	}
+	return ""
 }
 
 // failed returns the status of a run whose call failed.
@@ -204,24 +223,17 @@ func (a *agent) breakerMoved(before machine.BreakerState, cause string) {
 		return
 	}
 	a.env.Observe(BreakerChanged{Agent: a.spec.Name, From: before.String(), To: state.String(), Cause: cause})
-	waiting := a.waiting
-	a.waiting = nil
-	switch state {
-	case machine.Closed:
-		for _, run := range waiting {
-			a.start(run)
-		}
-	case machine.Open:
-		for _, run := range waiting {
-			a.settle(run, run.Failed(check.CircuitOpen, a.refusal(), 0))
-		}
+	if state == machine.Open {
 		a.probeAfter(a.env.Config.Breaker.Probe)
-	case machine.HalfOpen:
 	}
 }
 
 func (a *agent) probeAfter(d time.Duration) {
-	a.probe = a.env.after(d, a.self, probeDue{incarnation: a.incarnation})
+	if a.probe != nil {
+		a.probe.Stop()
+	}
+	a.probes++
+	a.probe = a.env.after(d, a.self, probeDue{incarnation: a.incarnation, n: a.probes})
 }
 
 // look probes: it connects and asks for health, whose answer may be anything.
@@ -229,13 +241,30 @@ func (a *agent) look() {
 	if a.breaker.State() != machine.Open {
 		return
 	}
+	a.probeAfter(a.env.Config.Breaker.Probe)
+	if a.spec.HealthService == check.NoHealth {
+		a.distrust() // connecting is all that there is to look at
+	}
+	if a.dial() != nil {
+		return // which each run says
+	}
 	a.askHealth(min(a.env.Config.Breaker.Probe, maxProbe), func(health string, err error) any {
 		return probed{incarnation: a.incarnation, health: health, err: err}
 	})
-	a.probeAfter(a.env.Config.Breaker.Probe)
+}
+
+// distrust gives up a connection over which nobody answers: it may be dead without anybody having
+// said so, because a firewall forgot it or the host went without a word.
+func (a *agent) distrust() {
+	if len(a.busy) == 0 {
+		a.hangUp()
+	}
 }
 
 func (a *agent) probed(m probed) {
+	if f, ok := errors.AsType[*check.Failure](m.err); ok && f.Reason == check.Timeout {
+		a.distrust()
+	}
 	before := a.breaker.State()
 	a.breaker.Probed(m.err == nil)
 	a.breakerMoved(before, "the checker answers again, health: "+m.health)
@@ -243,6 +272,9 @@ func (a *agent) probed(m probed) {
 
 // greet asks the checker for its health if the connection is new. It is told, and decides nothing.
 func (a *agent) greet() {
+	if a.client == nil {
+		return
+	}
 	connection := a.client.Connections()
 	if connection == a.greeted || a.spec.HealthService == check.NoHealth {
 		return

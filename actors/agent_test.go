@@ -11,33 +11,6 @@ import (
 	"github.com/serviceradar/poller/internal/check"
 )
 
-func TestTrialIsTheRunThatEndsFirst(t *testing.T) {
-	cfg := settings(1, 3, 10*time.Second, 8*time.Second)
-	cfg.Agents[0].Checks[2].Timeout = time.Second
-	run(t, cfg, func(w *world) {
-		c := w.checkers["a000"]
-		c.ask, c.health = refuse, serving
-		cfg.Breaker.Failures = 3
-		w.start()
-		w.pass(9 * time.Second) // open, and by the probe half-open
-		c.set(func(c *checker) { c.ask = hang })
-		w.pass(10 * time.Second)
-		got := w.core.all()
-		if took := got[1].at.Sub(got[0].at); took > 11*time.Second+10*time.Millisecond {
-			t.Errorf("the second cycle came %v after the first: it waited for more than the shortest timeout", took)
-		}
-		for key, s := range w.wantWhole(2)[1] {
-			want := "circuit_open"
-			if key == "a000/c2" {
-				want = "timeout"
-			}
-			if !strings.Contains(string(s.GetMessage()), want) {
-				t.Errorf("%s: %s, want %s", key, s.GetMessage(), want)
-			}
-		}
-	})
-}
-
 // panicOnce lets the actor of a checker panic when the next answer comes.
 func panicOnce(c *checker) {
 	var done atomic.Bool
@@ -52,18 +25,81 @@ func panicOnce(c *checker) {
 }
 
 func TestRestartedAgentBeginsHalfOpen(t *testing.T) {
-	run(t, settings(1, 5, 10*time.Second, 8*time.Second), func(w *world) {
+	cfg := settings(1, 2, 10*time.Second, time.Second)
+	cfg.Breaker.Failures = 1000
+	run(t, cfg, func(w *world) {
 		c := w.checkers["a000"]
 		panicOnce(c)
 		w.start()
 		w.pass(9 * time.Second)
-		before := c.calls()
 		c.set(func(c *checker) { c.ask = hang })
 		w.pass(5 * time.Second)
-		if n := c.calls() - before; n != 1 {
-			t.Errorf("the restarted agent asked %d times at once, want one trial", n)
+		if e := seen[actors.BreakerChanged](w); len(e) == 0 || e[0].From != "half-open" || e[0].To != "open" {
+			t.Errorf("events %+v, want the breaker to go from half-open to open", e)
 		}
 	})
+}
+
+func TestProbesKeepTheirPace(t *testing.T) {
+	run(t, settings(1, 5, 5*time.Second, time.Second), func(w *world) {
+		c := w.checkers["a000"]
+		var probes []time.Time
+		c.ask = refuse
+		c.health = func(ctx context.Context) (string, error) {
+			c.set(func(*checker) { probes = append(probes, time.Now()) })
+			if len(probes)%2 == 0 {
+				return gone(ctx)
+			}
+			return "SERVING", nil // half-open, and soon open again
+		}
+		w.start()
+		w.pass(2 * time.Minute)
+		c.set(func(*checker) {
+			if len(probes) < 20 {
+				t.Errorf("%d probes in two minutes", len(probes))
+			}
+			for i := 1; i < len(probes); i++ {
+				if gap := probes[i].Sub(probes[i-1]); gap < 3*time.Second {
+					t.Errorf("probe %d came %v after the one before, want at least 3s", i, gap)
+				}
+			}
+		})
+	})
+}
+
+func TestDeadConnectionIsMadeAnew(t *testing.T) {
+	for name, change := range map[string]func(a *check.Agent, c *checker){
+		"health does not answer": func(_ *check.Agent, c *checker) {
+			c.health = func(ctx context.Context) (string, error) { _, err := hang(ctx, nil); return "", err }
+		},
+		"health is never asked": func(a *check.Agent, _ *checker) { a.HealthService = check.NoHealth },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := settings(1, 5, 10*time.Second, time.Second)
+			var dials atomic.Int64
+			run(t, cfg, func(w *world) {
+				dead := w.checkers["a000"]
+				dead.ask = hang
+				change(&cfg.Agents[0], dead)
+				w.o.Dial = func(*check.Agent) (actors.Checker, error) {
+					if dials.Add(1) == 1 {
+						return dead, nil
+					}
+					return &checker{ask: up, health: serving, connections: func() uint64 { return 1 }}, nil
+				}
+				w.start()
+				w.pass(20*time.Second - time.Millisecond)
+				for key, s := range w.wantWhole(2)[1] {
+					if !s.GetAvailable() {
+						t.Errorf("%s: %s", key, s.GetMessage())
+					}
+				}
+				if dead.closed.Load() != 1 {
+					t.Errorf("the dead connection was closed %d times", dead.closed.Load())
+				}
+			})
+		})
+	}
 }
 
 func TestRestartEndsTheCallsOfItsPredecessor(t *testing.T) {
@@ -130,6 +166,27 @@ func TestStallOfOurOwnIsNotBlamedOnTheChecker(t *testing.T) {
 		}
 		if n := len(seen[actors.BreakerChanged](w)); n != 0 {
 			t.Errorf("the breaker moved %d times for it", n)
+		}
+	})
+}
+
+func TestFaultsOfOurOwnCountForNothing(t *testing.T) {
+	cfg := settings(1, 5, 10*time.Second, time.Second)
+	run(t, cfg, func(w *world) {
+		w.checkers["a000"].ask = func(ctx context.Context, c *check.Check) (check.Answer, error) {
+			switch c.Name {
+			case "c0":
+				defer time.Sleep(300 * time.Millisecond)
+			case "c1":
+				time.Sleep(500 * time.Millisecond)
+				panic("test fault in the call")
+			}
+			return hang(ctx, c)
+		}
+		w.start()
+		w.pass(20 * time.Second) // three failures of the checker in each cycle; five open
+		if e := seen[actors.BreakerChanged](w); len(e) == 0 || e[0].To != "open" {
+			t.Errorf("breaker events %+v, want it open: nothing else was an answer", e)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"slices"
 	"time"
 
 	"github.com/serviceradar/poller/internal/machine"
@@ -17,8 +18,9 @@ type ledger struct {
 	untaken []report
 	// reports counts reports, for their ids.
 	reports uint64
-	// latest is the greatest cycle time so far: core must never see time go back.
+	// latest is the greatest cycle time so far; behind tells that the clock has not reached it again.
 	latest time.Time
+	behind bool
 }
 
 func newLedger(s *machine.Schedule) *ledger { return &ledger{schedule: s} }
@@ -33,9 +35,22 @@ func (l *ledger) cycle(index int64) (*machine.Cycle, bool) {
 	return nil, false
 }
 
+// stamp returns the time for a cycle that begins at: at, or the latest so far if the clock was set
+// back, because core must never see time go back. SetBack is by how much, the first time only.
+func (l *ledger) stamp(at time.Time) (stamped time.Time, setBack time.Duration) {
+	if !at.Before(l.latest) {
+		l.latest, l.behind = at, false
+		return at, 0
+	}
+	if !l.behind {
+		l.behind, setBack = true, l.latest.Sub(at)
+	}
+	return l.latest, setBack
+}
+
 // closed replaces the oldest open cycle by its reports.
 func (l *ledger) closed(c *machine.Cycle, bodies [][]byte, id func(n uint64) string) {
-	l.open = l.open[1:]
+	l.open = slices.Delete(l.open, 0, 1)
 	for _, body := range bodies {
 		l.reports++
 		l.untaken = append(l.untaken, report{id: id(l.reports), cycle: c.Index(), time: c.Time(), body: body})
@@ -44,16 +59,11 @@ func (l *ledger) closed(c *machine.Cycle, bodies [][]byte, id func(n uint64) str
 
 // take forgets a report that the reporter has.
 func (l *ledger) take(id string) {
-	for i := range l.untaken {
-		if l.untaken[i].id == id {
-			l.untaken = append(l.untaken[:i], l.untaken[i+1:]...)
-			return
-		}
-	}
+	l.untaken = slices.DeleteFunc(l.untaken, func(r report) bool { return r.id == id })
 }
 
-// resendAll lets all reports that are not taken be sent again.
-func (l *ledger) resendAll() {
+// forgetSent lets the reports that are not taken be sent again at once.
+func (l *ledger) forgetSent() {
 	for i := range l.untaken {
 		l.untaken[i].sent = time.Time{}
 	}
@@ -75,7 +85,7 @@ func (l *ledger) surplus() []report {
 	for n < len(l.untaken) && l.untaken[n].cycle == l.untaken[0].cycle {
 		n++
 	}
-	dropped := append([]report(nil), l.untaken[:n]...)
-	l.untaken = append(l.untaken[:0], l.untaken[n:]...)
+	dropped := slices.Clone(l.untaken[:n])
+	l.untaken = slices.Delete(l.untaken, 0, n)
 	return dropped
 }

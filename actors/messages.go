@@ -21,6 +21,8 @@ type (
 	agentDown struct{ name, detail string }
 	// agentUp: root → poller. The agent takes runs again.
 	agentUp struct{ name string }
+	// reporterUp: root → poller. The reporter was started again; what it was sent may be lost.
+	reporterUp struct{}
 	// drain: root → poller. Start nothing more; close what is open when all have answered, by
 	// then at the latest; then say drained.
 	drain struct{ by time.Time }
@@ -37,10 +39,13 @@ type (
 		answer      check.Answer
 		err         error
 		took        time.Duration
-		late        time.Duration // after the deadline; negative if before
+		given       time.Duration // how long it was until the deadline
 	}
 	// probeDue: the agent's timer → agent. Look whether the checker is back.
-	probeDue struct{ incarnation uint64 }
+	probeDue struct {
+		incarnation uint64
+		n           uint64
+	}
 	// probed: the agent's probe → agent.
 	probed struct {
 		incarnation uint64

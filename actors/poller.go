@@ -11,8 +11,12 @@ import (
 	"github.com/serviceradar/poller/internal/machine"
 )
 
-// resendAfter is how long the poller waits for taken before it sends a report again.
-const resendAfter = 5 * time.Second
+const (
+	// resendAfter is how long the poller waits at most for taken before it sends a report again.
+	resendAfter = 5 * time.Second
+	// catchUp is how long answers that are on their way get after the process stood still.
+	catchUp = 100 * time.Millisecond
+)
 
 // poller starts the checks that are due, gathers their statuses into cycles, and hands closed
 // cycles to the reporter. Whatever it must not forget is in the ledger.
@@ -21,6 +25,7 @@ type poller struct {
 	self   *actor.PID
 	ledger *ledger
 	timer  *time.Timer
+	next   time.Time // when the timer was to fire
 	agents map[*check.Agent]*actor.PID
 	// down are the agents that can't answer, and why.
 	down map[string]string
@@ -40,9 +45,10 @@ type batch struct {
 	runs  []check.Run
 }
 
-func newPoller(e *env, self *actor.PID, l *ledger, down map[string]string) *poller {
+func newPoller(e *env, self *actor.PID, l *ledger, down map[string]string, drainBy time.Time) *poller {
 	p := &poller{
 		env: e, self: self, ledger: l, down: down,
+		draining: !drainBy.IsZero(), drainBy: drainBy,
 		agents: make(map[*check.Agent]*actor.PID, len(e.Config.Agents)),
 		polled: make(map[*check.Agent]int),
 	}
@@ -56,10 +62,13 @@ func newPoller(e *env, self *actor.PID, l *ledger, down map[string]string) *poll
 func (p *poller) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
-		p.ledger.resendAll() // what the reporter answered to a predecessor is lost
+		p.inherit()
 		p.advance(time.Now())
 	case tick:
-		p.advance(time.Now())
+		p.tick(time.Now())
+	case reporterUp:
+		p.ledger.forgetSent()
+		p.sendReport(time.Now())
 	case settled:
 		p.settled(m.status, time.Now())
 	case agentDown:
@@ -68,6 +77,7 @@ func (p *poller) Receive(ctx actor.Context) {
 		delete(p.down, m.name)
 	case taken:
 		p.ledger.take(m.id)
+		p.sendReport(time.Now())
 		p.leave()
 	case drain:
 		p.drain(m.by, time.Now())
@@ -76,6 +86,29 @@ func (p *poller) Receive(ctx actor.Context) {
 			p.timer.Stop()
 		}
 	}
+}
+
+// inherit takes over from a predecessor that failed.
+func (p *poller) inherit() {
+	p.ledger.forgetSent() // what the reporter answered to the predecessor is lost
+	for _, c := range p.ledger.open {
+		if c.Index() < p.ledger.schedule.Cycle() {
+			c.Seal() // the predecessor may not have come to it
+		}
+		for name, detail := range p.down {
+			c.Forsake(name, detail)
+		}
+	}
+}
+
+// tick advances. If it comes so late that the process must have stood still, answers that came
+// meanwhile are let in first: by the time that they are late, too, it would be for no fault of theirs.
+func (p *poller) tick(now time.Time) {
+	if now.Sub(p.next) > stall {
+		p.wait(now, catchUp)
+		return
+	}
+	p.advance(now)
 }
 
 // advance does whatever is due at now and sets the timer for what comes next. It may be called at
@@ -94,21 +127,15 @@ func (p *poller) advance(now time.Time) {
 	}
 	p.startWaiting(now)
 	p.closeCycles(now)
-	p.resend(now)
+	p.sendReport(now)
 	p.leave()
 	p.arm(now)
 }
 
 func (p *poller) startSlot(slot machine.Slot, now time.Time) {
-	if slot.Missed > 0 {
-		p.env.Observe(CyclesMissed{Cycles: slot.Missed})
-	}
-	if slot.First {
-		p.openCycle(slot, now)
-	}
 	cycle, ok := p.ledger.cycle(slot.Cycle)
-	if !ok {
-		panic(fmt.Sprintf("slot of cycle %d, which is not open", slot.Cycle))
+	if !ok { // it is the first slot, or a predecessor failed at that
+		cycle = p.openCycle(slot, now)
 	}
 	latest := p.ledger.schedule.Latest(slot)
 	for _, start := range slot.Starts {
@@ -121,19 +148,24 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 	if slot.Last {
 		cycle.Seal()
 	}
+	if slot.Missed > 0 {
+		p.env.Observe(CyclesMissed{Cycles: slot.Missed})
+	}
 }
 
-func (p *poller) openCycle(slot machine.Slot, now time.Time) {
+func (p *poller) openCycle(slot machine.Slot, now time.Time) *machine.Cycle {
 	// The planned begin, on the wall clock as it goes now.
-	at := now.Add(slot.Due.Sub(now)).Round(0)
-	if l := p.ledger.latest; at.Before(l) {
-		p.env.Observe(ClockSetBack{By: l.Sub(at)})
-		at = l
-	}
-	p.ledger.latest = at
+	at := p.ledger.schedule.Begin(slot.Cycle)
+	at = now.Add(at.Sub(now)).Round(0)
+	at, setBack := p.ledger.stamp(at)
 	interval := p.env.Config.Poll.Interval
 	grace := min(max(interval/10, 100*time.Millisecond), time.Second)
-	p.ledger.open = append(p.ledger.open, machine.OpenCycle(slot.Cycle, at, grace))
+	cycle := machine.OpenCycle(slot.Cycle, at, grace)
+	p.ledger.open = append(p.ledger.open, cycle)
+	if setBack > 0 {
+		p.env.Observe(ClockSetBack{By: setBack})
+	}
+	return cycle
 }
 
 // start sends a batch to its agent, lets it wait if too many agents are being polled, or fills
@@ -253,25 +285,32 @@ func (p *poller) close(c *machine.Cycle, now time.Time) {
 	p.ledger.closed(c, bodies, func(n uint64) string {
 		return fmt.Sprintf("%s/%s/%d", p.env.Identity.PollerID, p.env.Boot, n)
 	})
-	p.resend(now)
+	p.sendReport(now)
 	if err != nil {
 		p.env.Observe(ReportDropped{ID: fmt.Sprintf("of cycle %d", c.Index()), Cause: err.Error()})
 	}
 	for _, r := range p.ledger.surplus() {
 		p.env.Observe(ReportDropped{ID: r.id, Cause: "the reporter did not take it in two poll intervals"})
 	}
-	p.env.Observe(summary(c, statuses, now))
+	p.env.Observe(summary(c, statuses, now.Sub(p.ledger.schedule.Begin(c.Index()))))
 }
 
-// resend sends the reports that are new, and again those that the reporter has not confirmed for
-// a while: it may have restarted.
-func (p *poller) resend(now time.Time) {
-	for i := range p.ledger.untaken {
-		if r := &p.ledger.untaken[i]; now.Sub(r.sent) >= resendAfter {
-			r.sent = now
-			p.env.send(p.env.pid(reporterName), take{report: *r})
-		}
+// sendReport sends the oldest report that is not taken: at first, and again when the reporter has
+// not confirmed it for a while. The next one waits for that, or a report that has to be sent again
+// would come behind later ones.
+func (p *poller) sendReport(now time.Time) {
+	if len(p.ledger.untaken) == 0 {
+		return
 	}
+	if r := &p.ledger.untaken[0]; !now.Before(r.sent.Add(p.resendAfter())) {
+		r.sent = now
+		p.env.send(p.env.pid(reporterName), take{report: *r})
+	}
+}
+
+// resendAfter leaves time for two tries before a report is surplus.
+func (p *poller) resendAfter() time.Duration {
+	return min(resendAfter, p.env.Config.Poll.Interval/2)
 }
 
 // leave says drained when everything is closed and taken, or when there is no more time.
@@ -298,22 +337,27 @@ func (p *poller) arm(now time.Time) {
 			next = at
 		}
 	}
-	for i := range p.ledger.untaken {
-		if at := p.ledger.untaken[i].sent.Add(resendAfter); at.Before(next) {
+	if len(p.ledger.untaken) > 0 {
+		if at := p.ledger.untaken[0].sent.Add(p.resendAfter()); at.Before(next) {
 			next = at
 		}
 	}
 	if len(p.waiting) > 0 && p.waiting[0].runs[0].Deadline.Before(next) {
 		next = p.waiting[0].runs[0].Deadline
 	}
+	p.wait(now, next.Sub(now))
+}
+
+func (p *poller) wait(now time.Time, d time.Duration) {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	p.timer = p.env.after(next.Sub(now), p.self, tick{})
+	p.next = now.Add(max(d, 0))
+	p.timer = p.env.after(d, p.self, tick{})
 }
 
-func summary(c *machine.Cycle, statuses []check.Status, now time.Time) CycleClosed {
-	e := CycleClosed{Cycle: c.Index(), Time: c.Time(), Statuses: len(statuses), Took: now.Round(0).Sub(c.Time())}
+func summary(c *machine.Cycle, statuses []check.Status, took time.Duration) CycleClosed {
+	e := CycleClosed{Cycle: c.Index(), Time: c.Time(), Statuses: len(statuses), Took: took}
 	for i := range statuses {
 		switch st := &statuses[i]; {
 		case st.Reason != "":

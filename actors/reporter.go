@@ -72,7 +72,7 @@ func (r *reporter) stop() {
 func (r *reporter) take(rep report) {
 	dropped, err := r.env.Spool.Append(rep.id, rep.time, rep.body)
 	for _, id := range dropped {
-		r.env.Observe(ReportDropped{ID: id, Cause: "the queue of reports for core is full"})
+		r.env.Observe(ReportDropped{ID: id, Cause: "the queue of reports for core is full, or the report is too old"})
 	}
 	if err != nil {
 		r.env.Observe(SpoolFailed{ID: rep.id, Err: err})

@@ -91,7 +91,7 @@ func (r *root) start(ctx actor.Context) {
 		r.adopt(ctx, name, func(n uint64) actor.Actor { return newAgent(r.env, n, r.env.pid(name), agent) })
 	}
 	r.adopt(ctx, pollerName, func(uint64) actor.Actor {
-		return newPoller(r.env, r.poller, r.ledger, maps.Clone(r.down))
+		return newPoller(r.env, r.poller, r.ledger, maps.Clone(r.down), r.drainBy())
 	})
 }
 
@@ -109,14 +109,23 @@ func (r *root) beginStop(ctx actor.Context, m stop) {
 		return
 	}
 	r.stop = m
-	r.enter(ctx, draining, m.half)
-	// A poller or reporter that waits for its restart is needed now.
-	for _, name := range []string{reporterName, pollerName} {
-		if c := r.children[name]; !c.running && c.timer != nil && c.timer.Stop() {
+	// The poller keeps to half itself; this is for one that does not.
+	r.enter(ctx, draining, m.half.Add(m.by.Sub(m.half)/8))
+	// A poller or reporter that waits for its restart is needed now, an agent no more.
+	for _, c := range r.children {
+		if !c.running && c.timer.Stop() && r.needs(c) {
 			r.spawn(ctx, c)
 		}
 	}
 	r.env.send(r.poller, drain{by: m.half})
+}
+
+// drainBy is when a poller that starts now must have closed its cycles; zero if it is to go on.
+func (r *root) drainBy() time.Time {
+	if r.stage == running {
+		return time.Time{}
+	}
+	return r.stop.half
 }
 
 func (r *root) closePoller(ctx actor.Context) {
@@ -125,6 +134,7 @@ func (r *root) closePoller(ctx actor.Context) {
 	}
 	r.enter(ctx, closingPoller, r.stop.by)
 	ctx.Poison(r.poller)
+	r.advanceStop(ctx) // if it is down, nobody will say that it ended
 }
 
 // needs tells whether a child that failed must be started again at this stage.
@@ -141,16 +151,6 @@ func (r *root) needs(c *child) bool {
 	return false
 }
 
-// remind tells a child that was started again during the stop what it is to do.
-func (r *root) remind(c *child) {
-	switch {
-	case r.stage == draining && c.name == pollerName:
-		r.env.send(r.poller, drain{by: r.stop.half})
-	case r.stage == finishing && c.name == reporterName:
-		r.env.send(r.reporter, finish{})
-	}
-}
-
 // advanceStop goes on when the actors that the stage waits for have ended.
 func (r *root) advanceStop(ctx actor.Context) {
 	switch {
@@ -163,6 +163,9 @@ func (r *root) advanceStop(ctx actor.Context) {
 
 func (r *root) finish(ctx actor.Context) {
 	r.enter(ctx, finishing, r.stop.by)
+	for _, rep := range r.ledger.untaken {
+		r.env.Observe(ReportDropped{ID: rep.id, Cause: "the poller stopped before the reporter had taken it"})
+	}
 	for name, c := range r.children {
 		if c.running && name != reporterName {
 			ctx.Stop(r.env.pid(name))
@@ -198,16 +201,14 @@ func (r *root) stageDue(ctx actor.Context, s stage) {
 	}
 }
 
-// enter begins a stage, which ends a little after due if nothing ends it before: actors that
-// keep their time are not cut off by a photo finish.
+// enter begins a stage, which ends at due if nothing ends it before.
 func (r *root) enter(ctx actor.Context, s stage, due time.Time) {
-	const patience = 100 * time.Millisecond
 	if r.timer != nil {
 		r.timer.Stop()
 	}
 	r.stage = s
 	if !due.IsZero() {
-		r.timer = r.env.after(time.Until(due)+patience, ctx.Self(), stageDue{stage: s})
+		r.timer = r.env.after(time.Until(due), ctx.Self(), stageDue{stage: s})
 	}
 }
 

@@ -100,8 +100,11 @@ func (r *root) terminated(ctx actor.Context, c *child) {
 		r.tellDown(c, "its agent actor "+c.failure.cause)
 	}
 	delay, parked := c.restarts.Failed(time.Now(), rand.Float64()) //nolint:gosec // jitter is no secret.
-	r.env.Observe(ActorFailed{Actor: c.name, Cause: c.failure.cause, Stack: c.failure.stack, Delay: delay, Parked: parked})
+	if r.stage != running {
+		delay = 0 // there is no time to wait for
+	}
 	c.timer = r.env.after(delay, ctx.Self(), respawn{name: c.name, incarnation: c.incarnation})
+	r.env.Observe(ActorFailed{Actor: c.name, Cause: c.failure.cause, Stack: c.failure.stack, Delay: delay, Parked: parked})
 }
 
 func (r *root) respawn(ctx actor.Context, m respawn) {
@@ -111,7 +114,12 @@ func (r *root) respawn(ctx actor.Context, m respawn) {
 	}
 	r.spawn(ctx, c)
 	r.tellUp(c)
-	r.remind(c)
+	if c.name == reporterName {
+		r.env.send(r.poller, reporterUp{})
+		if r.stage == finishing {
+			r.env.send(r.reporter, finish{})
+		}
+	}
 	r.env.Observe(ActorRestarted{Actor: c.name})
 }
 

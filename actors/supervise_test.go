@@ -213,6 +213,75 @@ func TestSpoolThatFailsForAWhile(t *testing.T) {
 	})
 }
 
+// A report that has to be sent again must not come behind later ones.
+func TestReportsStayInOrder(t *testing.T) {
+	for name, fault := range map[string]func(){
+		"the reporter panics": func() { panic("test fault in the reporter") },
+		"the spool fails":     func() {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, settings(2, 1, 2*time.Second, time.Second), func(w *world) {
+				w.start()
+				w.pass(20*time.Second - time.Millisecond)
+				w.wantWhole(10)
+			}, func(o *actors.Options) {
+				o.Spool = &faultySpool{Spool: o.Spool, fault: func(n int) error {
+					if n == 3 || n == 7 {
+						fault()
+						return errors.New("disk full")
+					}
+					return nil
+				}}
+			})
+		})
+	}
+}
+
+// An observer that panics is a bug, but costs no more than a restart.
+func TestObserverThatPanics(t *testing.T) {
+	run(t, settings(3, 1, 5*time.Second, time.Second), func(w *world) {
+		panicOnce(w.checkers["a001"])
+		var panicked atomic.Bool
+		w.hook = func(e actors.Event) {
+			if _, ok := e.(actors.ActorFailed); ok && !panicked.Swap(true) {
+				panic("test fault in the observer")
+			}
+		}
+		w.start()
+		w.pass(20*time.Second - time.Millisecond)
+		for key, s := range w.wantWhole(4)[3] {
+			if !s.GetAvailable() {
+				t.Errorf("%s: %s", key, s.GetMessage())
+			}
+		}
+	})
+}
+
+func TestStopOfAPollerThatIsDown(t *testing.T) {
+	cfg := settings(3, 1, 30*time.Second, 20*time.Second)
+	cfg.Restart.Initial, cfg.Restart.Max = 20*time.Second, 20*time.Second
+	run(t, cfg, func(w *world) {
+		w.checkers["a001"].ask = func(ctx context.Context, c *check.Check) (check.Answer, error) {
+			time.Sleep(2 * time.Second)
+			return up(ctx, c)
+		}
+		var panicked atomic.Bool
+		w.hook = func(e actors.Event) {
+			if _, ok := e.(actors.CycleClosed); ok && !panicked.Swap(true) {
+				panic("test fault in the poller")
+			}
+		}
+		w.start()
+		w.pass(time.Second)
+		began := time.Now()
+		w.stop()
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("stopping took %v", took)
+		}
+		w.wantWhole(1)
+	})
+}
+
 func TestReportsThatAreNeverTakenAreDroppedAndCounted(t *testing.T) {
 	run(t, settings(1, 1, 10*time.Second, time.Second), func(w *world) {
 		w.start()

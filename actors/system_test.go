@@ -132,30 +132,62 @@ func TestTimeoutAsLongAsTheIntervalIsNoOverrun(t *testing.T) {
 	})
 }
 
-func TestTrialDecidesForItsWholeBatch(t *testing.T) {
+func TestHalfOpenAsksItsWholeBatch(t *testing.T) {
 	cfg := settings(1, 5, 10*time.Second, 2*time.Second)
 	run(t, cfg, func(w *world) {
 		c := w.checkers["a000"]
-		c.ask = refuse
-		c.health = gone
+		c.ask, c.health = refuse, gone
 		w.start()
 		w.pass(time.Second) // five refusals open the breaker
 		c.set(func(c *checker) { c.health = serving })
-		w.pass(10 * time.Second) // the probe finds it back; the trial of the second cycle fails
-		if n := c.calls(); n != 6 {
-			t.Errorf("asked %d times, want 5 and one trial", n)
-		}
+		w.pass(10 * time.Second) // a probe finds it back, the second cycle's runs fail
 		c.set(func(c *checker) { c.ask = up })
-		w.pass(10 * time.Second) // now it succeeds, and the others of its batch follow
+		w.pass(10 * time.Second)
 		cycles := w.wantWhole(3)
 		for key, s := range cycles[1] {
-			if m := string(s.GetMessage()); !strings.Contains(m, "circuit_open") && !strings.Contains(m, "unreachable") {
+			if m := string(s.GetMessage()); !strings.Contains(m, "unreachable") {
 				t.Errorf("second cycle, %s: %s", key, m)
 			}
 		}
 		for key, s := range cycles[2] {
 			if !s.GetAvailable() {
 				t.Errorf("third cycle, %s: %s", key, s.GetMessage())
+			}
+		}
+		var moves []string
+		for _, e := range seen[actors.BreakerChanged](w) {
+			moves = append(moves, e.To)
+		}
+		if got := strings.Join(moves, " "); got != "open half-open open half-open closed" {
+			t.Errorf("the breaker went %s", got)
+		}
+	})
+}
+
+// One check that always hangs, or a slow checker, must not keep the others from being asked again
+// after an outage.
+func TestFailingCheckDoesNotSpeakForOthers(t *testing.T) {
+	run(t, settings(1, 5, 5*time.Second, 2*time.Second), func(w *world) {
+		c := w.checkers["a000"]
+		some := func(ctx context.Context, chk *check.Check) (check.Answer, error) {
+			if chk.Name == "c0" {
+				return hang(ctx, chk)
+			}
+			time.Sleep(1500 * time.Millisecond)
+			return up(ctx, chk)
+		}
+		c.ask = some
+		w.start()
+		w.pass(4 * time.Second)
+		c.set(func(c *checker) { c.ask, c.health = refuse, gone })
+		w.pass(10 * time.Second)
+		c.set(func(c *checker) { c.ask, c.health = some, serving })
+		w.pass(46*time.Second - time.Millisecond)
+		for i, cycle := range w.wantWhole(12) {
+			for key, s := range cycle {
+				if away := i >= 1 && i <= 3; s.GetAvailable() == (away || key == "a000/c0") {
+					t.Errorf("cycle %d, %s: %s", i, key, s.GetMessage())
+				}
 			}
 		}
 	})
@@ -208,16 +240,17 @@ func TestMaxInFlight(t *testing.T) {
 		w.pass(20 * time.Second)
 		reasons := make(map[string]int)
 		for _, s := range w.byCheck(w.core.all()[0].req.GetServices()) {
-			for _, r := range []string{"timeout", "overrun", "no_answer"} {
-				if strings.Contains(string(s.GetMessage()), `"reason":"`+r) {
+			for _, r := range []string{`"timeout"`, `"overrun"`, "of its 4s were left"} {
+				if strings.Contains(string(s.GetMessage()), r) {
 					reasons[r]++
 				}
 			}
 		}
-		// Two at a time for 4s each; the third pair is cut off when its next run is due.
+		// Two at a time for 4s each; the third pair is cut off when its next run is due, and that
+		// is not its checkers' fault.
 		n := <-asking
-		if reasons["timeout"] != 6 || most != 2 {
-			t.Errorf("reasons %v, %d agents at once, want 6 timeouts and 2", reasons, most)
+		if reasons[`"timeout"`] != 4 || reasons["of its 4s were left"] != 2 || most != 2 {
+			t.Errorf("reasons %v, %d agents at once, want 4 timeouts, 2 cut off, and 2", reasons, most)
 		}
 		asking <- n
 	})
@@ -352,6 +385,22 @@ func TestStopWhileCoreIsAwayEndsInTime(t *testing.T) {
 		w.stop()
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("stopping took %v, more than shutdown_timeout", took)
+		}
+	})
+}
+
+func TestStopEndsInTimeHoweverShort(t *testing.T) {
+	cfg := settings(3, 1, 5*time.Second, time.Second)
+	cfg.ShutdownTimeout = 200 * time.Millisecond
+	run(t, cfg, func(w *world) {
+		w.core.fault = func(context.Context, string) error { return status.Error(codes.Unavailable, "") }
+		w.checkers["a001"].ask = hang
+		w.start()
+		w.pass(100 * time.Millisecond)
+		ctx, cancel := context.WithTimeout(w.t.Context(), cfg.ShutdownTimeout)
+		defer cancel()
+		if err := w.sys.Stop(ctx); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -1,6 +1,6 @@
 // Package daemon puts the poller together and runs it: configuration, transport, queue, actors,
-// log and admin server. Start and Stop are each called once; Stop ends everything that Start
-// began, last in first out, within the time of its context.
+// log and admin server. Start is called once; Stop ends everything that Start began, within the
+// time of its context.
 package daemon
 
 import (
@@ -90,7 +90,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 }
 
 // Stop stops in order: runs in flight, open cycles, deliveries, connections. It returns an error
-// if ctx ended first; nothing that can be stopped is left running even then.
+// if ctx ended first; what is still running then ends within shutdown_timeout. It may be called again.
 func (d *Daemon) Stop(ctx context.Context) error {
 	var errs []error
 	if d.system != nil {
@@ -122,10 +122,10 @@ func (d *Daemon) AdminAddress() string {
 }
 
 // Ready returns the conditions of readiness and whether all are fulfilled.
-func (d *Daemon) Ready() (bool, []observe.Condition) { return d.board.Read() }
+func (d *Daemon) Ready() (bool, []observe.Condition) { return d.board.Read(time.Now()) }
 
 func (d *Daemon) observer() actors.Observer {
-	tell := newNarrator(d.o.Log, d.board).observe
+	tell := newNarrator(d.o.Log, d.board, d.o.Config.Poll.Interval).observe
 	if d.o.Observe == nil {
 		return tell
 	}

@@ -27,18 +27,22 @@ const (
 // narrator tells the actors' events: state changes to the log, and what they mean for readiness
 // to the board. Usual successes are debug lines.
 type narrator struct {
-	log   zerolog.Logger
-	board *observe.Board
+	log      zerolog.Logger
+	board    *observe.Board
+	interval time.Duration // of a cycle
 
 	mu      sync.Mutex
 	parked  map[string]bool       // actors that used up their restart budget
 	failing int                   // failed deliveries in a row
 	failure actors.DeliveryFailed // the last of them
 	dropped int                   // reports lost since the start
+	// dropping tells why reports are being lost, keeping why they can't be kept; empty if not so.
+	dropping, keeping string
+	discarded         int // answers that came too late
 }
 
-func newNarrator(log zerolog.Logger, board *observe.Board) *narrator {
-	n := &narrator{log: log, board: board, parked: make(map[string]bool)}
+func newNarrator(log zerolog.Logger, board *observe.Board, interval time.Duration) *narrator {
+	n := &narrator{log: log, board: board, interval: interval, parked: make(map[string]bool)}
 	now := time.Now()
 	board.Set(now, conditionCycle, false, "starting: the first cycle has not closed yet")
 	board.Set(now, conditionCore, true, "")
@@ -126,7 +130,10 @@ func (n *narrator) agent(event actors.Event) {
 	case actors.StatusChanged:
 		n.statusChanged(e)
 	case actors.StatusDiscarded:
-		n.log.Warn().Str("agent", e.Agent).Str("check", e.Check).Msg("answer came after its run had a status; discarded")
+		if n.discarded++; powerOfTwo(n.discarded) { // they come in floods, if at all
+			n.log.Warn().Str("agent", e.Agent).Str("check", e.Check).Int("discarded_total", n.discarded).
+				Msg("answer came after its run had a status; discarded")
+		}
 	}
 }
 
@@ -161,11 +168,14 @@ func (n *narrator) cycle(event actors.Event) {
 func (n *narrator) delivery(now time.Time, event actors.Event) {
 	switch e := event.(type) {
 	case actors.ReportTaken:
-		n.board.Set(now, conditionCycle, true, "")
+		n.board.SetFor(now, conditionCycle, 3*n.interval, "no cycle was closed and taken for three poll intervals")
+		n.keeping = ""
+		n.queueCondition(now)
 		n.coreCondition(now, e.Kept)
 		n.log.Debug().Str("report", e.ID).Int("kept", e.Kept).Msg("report taken")
 	case actors.SpoolFailed:
-		n.board.Set(now, conditionQueue, false, e.Err.Error())
+		n.keeping = fmt.Sprintf("report %s can't be kept: %v", e.ID, e.Err)
+		n.queueCondition(now)
 		n.log.Error().Str("report", e.ID).Err(e.Err).Msg("report can't be kept safe; trying again")
 	case actors.ReportDropped:
 		n.lost(now, fmt.Sprintf("report %s dropped: %s", e.ID, e.Cause))
@@ -178,8 +188,9 @@ func (n *narrator) delivery(now time.Time, event actors.Event) {
 }
 
 func (n *narrator) delivered(now time.Time, e actors.ReportDelivered) {
-	if e.Kept == 0 && n.dropped > 0 {
-		n.board.Set(now, conditionQueue, true, fmt.Sprintf("%d reports were lost since the start", n.dropped))
+	if e.Kept == 0 {
+		n.dropping = ""
+		n.queueCondition(now)
 	}
 	if n.failing > 0 {
 		n.log.Info().Str("report", e.ID).Int("kept", e.Kept).Int("failed_attempts", n.failing).Msg("core takes reports again")
@@ -209,7 +220,7 @@ func (n *narrator) deliveryFailed(now time.Time, e actors.DeliveryFailed) {
 	n.failing++
 	n.failure = e
 	n.coreCondition(now, e.Kept)
-	if bits.OnesCount(uint(n.failing)) != 1 { // each power of two has a line
+	if !powerOfTwo(n.failing) {
 		return
 	}
 	level, msg := zerolog.WarnLevel, "core did not take a report; it is kept and tried again"
@@ -221,5 +232,23 @@ func (n *narrator) deliveryFailed(now time.Time, e actors.DeliveryFailed) {
 
 func (n *narrator) lost(now time.Time, detail string) {
 	n.dropped++
-	n.board.Set(now, conditionQueue, false, fmt.Sprintf("%d lost since the start, the last: %s", n.dropped, detail))
+	n.dropping = detail
+	n.queueCondition(now)
 }
+
+// queueCondition: what was lost stays told; it is bad until the queue has been empty since.
+func (n *narrator) queueCondition(now time.Time) {
+	var details []string
+	if n.dropped > 0 {
+		details = append(details, fmt.Sprintf("%d reports were lost since the start", n.dropped))
+	}
+	for _, d := range []string{n.dropping, n.keeping} {
+		if d != "" {
+			details = append(details, d)
+		}
+	}
+	n.board.Set(now, conditionQueue, n.dropping == "" && n.keeping == "", strings.Join(details, "; "))
+}
+
+// powerOfTwo thins out lines that would come in floods: the 1st, 2nd, 4th, 8th, … is told.
+func powerOfTwo(n int) bool { return bits.OnesCount(uint(n)) == 1 }

@@ -76,9 +76,12 @@ func BenchmarkBreaker(b *testing.B) {
 	br := machine.NewBreaker(5, machine.Closed)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		p, admission := br.Ask()
-		if admission == machine.Admitted {
-			br.Report(p, i%64 < 5)
+		outcome := machine.Answered
+		if i%64 < 5 {
+			outcome = machine.Broken
+		}
+		if p, admitted := br.Ask(); admitted {
+			br.Report(p, outcome)
 		} else {
 			br.Probed(true)
 		}

@@ -14,7 +14,8 @@ const (
 	Closed BreakerState = iota
 	// Open lets none through; it waits for a probe that finds the checker back.
 	Open
-	// HalfOpen lets one run through, whose outcome decides.
+	// HalfOpen lets runs through on trial: the first that is answered closes the breaker, and it
+	// opens when all that are under way have failed.
 	HalfOpen
 )
 
@@ -35,31 +36,34 @@ func (s BreakerState) String() string {
 //
 //	Closed ──threshold failures──► Open ──probe succeeds──► HalfOpen
 //	   ▲                            ▲                          │ │
-//	   └────────── trial succeeds ──┼──────────────────────────┘ │
-//	                                └─────── trial fails ────────┘
+//	   └───── a trial succeeds ─────┼──────────────────────────┘ │
+//	                                └───── all trials fail ──────┘
+//
+// A trial is all runs that are due together, not one of them: one check that always fails would
+// else keep its checker's sound checks from ever being asked again.
 type Breaker struct {
 	threshold  int
 	state      BreakerState
 	failures   int
-	trial      bool   // HalfOpen: the one run is under way
-	generation uint64 // counts transitions, from 1 on; outcomes of an older one are stale
+	trials     int    // HalfOpen: runs under way
+	generation uint64 // from 1, the next with each transition; outcomes of an older one are stale
 }
 
-// Permit is the leave to ask the checker once; its outcome goes back with it. The zero Permit is
-// none: that is what a run gets that is refused or has to wait.
+// Permit is the leave to ask the checker once; its outcome goes back with it. The zero Permit,
+// which goes with a refusal, is no leave: its outcome is ignored.
 type Permit struct{ generation uint64 }
 
-// Admission is a breaker's answer to a run.
-type Admission int
+// Outcome is what a run says of the checker.
+type Outcome int
 
-// The answers of a breaker.
+// The outcomes of a run.
 const (
-	// Admitted: ask the checker and Report the outcome.
-	Admitted Admission = iota
-	// Refused: don't ask it.
-	Refused
-	// Wait: another run is the trial; its outcome decides on this one, too.
-	Wait
+	// Answered: the checker works, whatever it answered.
+	Answered Outcome = iota
+	// Broken: it does not.
+	Broken
+	// Untold: the run came to nothing for reasons of our own.
+	Untold
 )
 
 // NewBreaker returns a breaker that opens after threshold failures in a row. A restarted agent's
@@ -74,43 +78,45 @@ func (b *Breaker) State() BreakerState { return b.state }
 // Failures returns how many failures there were in a row.
 func (b *Breaker) Failures() int { return b.failures }
 
-// Ask decides on a run.
-func (b *Breaker) Ask() (Permit, Admission) {
+// Ask tells whether a run may ask the checker; if so, its outcome must be reported.
+func (b *Breaker) Ask() (Permit, bool) {
 	switch b.state {
 	case Closed:
-		return Permit{b.generation}, Admitted
+		return Permit{b.generation}, true
 	case Open:
-		return Permit{}, Refused
+		return Permit{}, false
 	case HalfOpen:
-		if b.trial {
-			return Permit{}, Wait
-		}
-		b.trial = true
-		return Permit{b.generation}, Admitted
+		b.trials++
+		return Permit{b.generation}, true
 	}
 	panic("machine: breaker in " + b.state.String())
 }
 
-// Report takes the outcome of an admitted run: whether the checker is broken. Outcomes from
-// before the last transition, and of runs that were not admitted, are ignored.
-func (b *Breaker) Report(p Permit, broken bool) {
+// Report takes the outcome of a run that was let through. Outcomes from before the last
+// transition are ignored.
+func (b *Breaker) Report(p Permit, outcome Outcome) {
 	if p.generation != b.generation {
 		return
 	}
-	if !broken {
+	if b.state == HalfOpen {
+		b.trials--
+	}
+	switch outcome {
+	case Untold:
+	case Answered:
 		b.failures = 0
 		if b.state == HalfOpen {
 			b.becomeClosed()
 		}
-		return
-	}
-	b.failures++
-	if b.state == HalfOpen || b.failures >= b.threshold {
-		b.becomeOpen()
+	case Broken:
+		b.failures++
+		if b.state == HalfOpen && b.trials == 0 || b.state == Closed && b.failures >= b.threshold {
+			b.becomeOpen()
+		}
 	}
 }
 
-// Probed takes the outcome of a probe, which there are only in Open.
+// Probed takes the outcome of a probe; one that comes when the breaker is no longer open is ignored.
 func (b *Breaker) Probed(back bool) {
 	if b.state == Open && back {
 		b.becomeHalfOpen()
@@ -127,6 +133,6 @@ func (b *Breaker) become(state BreakerState, from ...BreakerState) {
 	if !slices.Contains(from, b.state) {
 		panic(fmt.Sprintf("machine: breaker can't become %v from %v", state, b.state))
 	}
-	b.state, b.trial = state, false
+	b.state, b.trials = state, 0
 	b.generation++
 }

@@ -16,6 +16,7 @@ import (
 //	  ask RUN                the run keeps the permit that it gets, whatever the answer is
 //	  RUN fails              the checker was broken for it
 //	  RUN succeeds
+//	  RUN untold             it came to nothing for reasons of the poller's own
 //	  probe fails
 //	  probe succeeds
 type breakerScript struct {
@@ -49,15 +50,17 @@ func (s *breakerScript) do(t *testing.T, d *datadriven.TestData) string {
 func (s *breakerScript) event(words []string) string {
 	switch words[0] {
 	case "ask":
-		permit, admission := s.b.Ask()
+		permit, admitted := s.b.Ask()
 		s.permits[words[1]] = permit
-		return map[machine.Admission]string{
-			machine.Admitted: "admitted; ", machine.Refused: "refused; ", machine.Wait: "wait; ",
-		}[admission]
+		if !admitted {
+			return "refused; "
+		}
+		return "admitted; "
 	case "probe":
 		s.b.Probed(words[1] == "succeeds")
 	default:
-		s.b.Report(s.permits[words[0]], words[1] == "fails")
+		outcome := map[string]machine.Outcome{"fails": machine.Broken, "succeeds": machine.Answered, "untold": machine.Untold}[words[1]]
+		s.b.Report(s.permits[words[0]], outcome)
 	}
 	return ""
 }

@@ -33,7 +33,7 @@ type breakerModel struct {
 	state     machine.BreakerState
 	period    int // grows with each transition
 	inARow    int
-	trial     bool
+	trials    int // half-open: asked and not reported
 	asked     []asked
 }
 
@@ -65,42 +65,40 @@ func TestBreaker(t *testing.T) {
 }
 
 func (m *breakerModel) becomes(state machine.BreakerState) {
-	m.state, m.trial = state, false
+	m.state, m.trials = state, 0
 	m.period++
 }
 
 func (m *breakerModel) ask(t *rapid.T) {
-	want := machine.Admitted
-	switch {
-	case m.state == machine.Open:
-		want = machine.Refused
-	case m.state == machine.HalfOpen && m.trial:
-		want = machine.Wait
-	case m.state == machine.HalfOpen:
-		m.trial = true
+	permit, admitted := m.b.Ask()
+	if admitted == (m.state == machine.Open) {
+		t.Fatalf("in %v: admitted %v", m.state, admitted)
 	}
-	permit, got := m.b.Ask()
-	if got != want {
-		t.Fatalf("in %v: %v, want %v", m.state, got, want)
+	if m.state == machine.HalfOpen {
+		m.trials++
 	}
-	m.asked = append(m.asked, asked{permit: permit, admitted: got == machine.Admitted, period: m.period})
+	m.asked = append(m.asked, asked{permit: permit, admitted: admitted, period: m.period})
 }
 
 // report reports on any permit there ever was. One that was admitted and is not stale counts once:
 // the agent has one outcome of each.
 func (m *breakerModel) report(t *rapid.T) {
 	a := &m.asked[rapid.IntRange(0, len(m.asked)-1).Draw(t, "permit")]
-	broken := rapid.Bool().Draw(t, "broken")
+	outcome := rapid.SampledFrom([]machine.Outcome{machine.Answered, machine.Broken, machine.Untold}).Draw(t, "outcome")
 	counts := a.admitted && a.period == m.period
 	if counts && a.reported {
 		t.Skip("an outcome is reported once")
 	}
 	a.reported = true
-	m.b.Report(a.permit, broken)
+	m.b.Report(a.permit, outcome)
+	if counts && m.state == machine.HalfOpen {
+		m.trials--
+	}
 	switch {
-	case !counts:
-	case broken:
-		if m.inARow++; m.state == machine.HalfOpen || m.inARow >= m.threshold {
+	case !counts || outcome == machine.Untold:
+	case outcome == machine.Broken:
+		m.inARow++
+		if m.state == machine.HalfOpen && m.trials == 0 || m.state == machine.Closed && m.inARow >= m.threshold {
 			m.becomes(machine.Open)
 		}
 	default:

@@ -103,6 +103,12 @@ func slotOf(name string, n int) int {
 // Next returns when the next slot is due.
 func (s *Schedule) Next() time.Time { return s.due(s.cycle, s.next) }
 
+// Cycle returns the cycle of the next slot.
+func (s *Schedule) Cycle() int64 { return s.cycle }
+
+// Begin returns when a cycle begins.
+func (s *Schedule) Begin(cycle int64) time.Time { return s.due(cycle, 0) }
+
 // Latest returns when a run of a slot must have ended: just before its check can be due again.
 func (s *Schedule) Latest(slot Slot) time.Time { return slot.Due.Add(s.interval - runMargin) }
 

@@ -13,12 +13,16 @@ import (
 // aliveTimeout is how long the health check waits for an answer from inside.
 const aliveTimeout = time.Second
 
+// lastRequests is how long requests in flight may take when the server stops.
+const lastRequests = 500 * time.Millisecond
+
 // Admin is the HTTP server for those who run the poller: /healthz tells whether it lives,
 // /readyz whether it can be relied on, and why not.
 type Admin struct {
 	server   *http.Server
 	listener net.Listener
-	done     chan error
+	served   chan struct{} // closed when Serve has ended
+	err      error         // why it ended, unless by Stop
 }
 
 // ListenAdmin listens on address; Serve answers.
@@ -30,7 +34,7 @@ func ListenAdmin(ctx context.Context, address string) (*Admin, error) {
 	return &Admin{
 		server:   &http.Server{ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute},
 		listener: listener,
-		done:     make(chan error, 1),
+		served:   make(chan struct{}),
 	}, nil
 }
 
@@ -40,25 +44,30 @@ func (a *Admin) Serve(alive func(context.Context) error, board *Board) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { healthz(w, r, alive) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { readyz(w, board) })
 	a.server.Handler = mux
-	go func() { a.done <- a.server.Serve(a.listener) }()
+	go func() {
+		defer close(a.served)
+		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			a.err = err
+		}
+	}()
 }
 
 // Address returns where the server listens.
 func (a *Admin) Address() string { return a.listener.Addr().String() }
 
-// Stop lets requests in flight end until ctx does.
+// Stop lets requests in flight end for a moment, and then ends everything. It may be called again.
 func (a *Admin) Stop(ctx context.Context) error {
 	if a.server.Handler == nil { // it never served
 		return a.listener.Close()
 	}
-	err := a.server.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, a.server.Close())
+	ctx, cancel := context.WithTimeout(ctx, lastRequests)
+	defer cancel()
+	var err error
+	if a.server.Shutdown(ctx) != nil { // somebody keeps a connection open
+		err = a.server.Close()
 	}
-	if served := <-a.done; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
-	return err
+	<-a.served
+	return errors.Join(err, a.err)
 }
 
 func healthz(w http.ResponseWriter, r *http.Request, alive func(context.Context) error) {
@@ -72,7 +81,7 @@ func healthz(w http.ResponseWriter, r *http.Request, alive func(context.Context)
 }
 
 func readyz(w http.ResponseWriter, board *Board) {
-	ready, conditions := board.Read()
+	ready, conditions := board.Read(time.Now())
 	w.Header().Set("Content-Type", "application/json")
 	if !ready {
 		w.WriteHeader(http.StatusServiceUnavailable)

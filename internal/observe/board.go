@@ -22,6 +22,9 @@ type Condition struct {
 	Detail string `json:"detail,omitempty"`
 	// Since is when OK last changed.
 	Since time.Time `json:"since"`
+
+	until time.Time // when it ceases to be OK by itself; zero if it does not
+	then  string    // the detail from then on
 }
 
 // Set changes a condition as of now.
@@ -32,19 +35,37 @@ func (b *Board) Set(now time.Time, name string, ok bool, detail string) {
 	if !known || c.OK != ok {
 		c = Condition{Name: name, OK: ok, Since: now}
 	}
-	c.Detail = detail
+	c.Detail, c.until, c.then = detail, time.Time{}, ""
+	b.put(c)
+}
+
+// SetFor changes a condition to OK as of now, unless nobody does so again for a while: then it is
+// not, and the detail says why.
+func (b *Board) SetFor(now time.Time, name string, while time.Duration, detail string) {
+	b.Set(now, name, true, "")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.conditions[name]
+	c.until, c.then = now.Add(while), detail
+	b.put(c)
+}
+
+func (b *Board) put(c Condition) {
 	if b.conditions == nil {
 		b.conditions = make(map[string]Condition)
 	}
-	b.conditions[name] = c
+	b.conditions[c.Name] = c
 }
 
-// Read returns the conditions by name, and whether all are OK.
-func (b *Board) Read() (ready bool, conditions []Condition) {
+// Read returns the conditions at now, by name, and whether all are OK.
+func (b *Board) Read(now time.Time) (ready bool, conditions []Condition) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ready = true
 	for _, c := range b.conditions {
+		if !c.until.IsZero() && !now.Before(c.until) {
+			c.OK, c.Detail, c.Since = false, c.then, c.until
+		}
 		conditions = append(conditions, c)
 		ready = ready && c.OK
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
 
 	"github.com/serviceradar/poller/internal/observe"
@@ -89,6 +91,7 @@ func TestLoggingNeverWaits(t *testing.T) {
 
 func TestBoard(t *testing.T) {
 	t.Parallel()
+	ignore := cmpopts.IgnoreUnexported(observe.Condition{})
 	var b observe.Board
 	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
 	b.Set(at(1), "b", true, "")
@@ -98,11 +101,22 @@ func TestBoard(t *testing.T) {
 		{Name: "a", OK: false, Detail: "why else", Since: at(2)},
 		{Name: "b", OK: true, Since: at(1)},
 	}
-	if ready, got := b.Read(); ready || !cmp.Equal(got, want) {
-		t.Errorf("ready %v: %s", ready, cmp.Diff(want, got))
+	if ready, got := b.Read(at(3)); ready || !cmp.Equal(got, want, ignore) {
+		t.Errorf("ready %v: %s", ready, cmp.Diff(want, got, ignore))
 	}
 	b.Set(at(4), "a", true, "")
-	if ready, got := b.Read(); !ready || got[0].Since != at(4) {
+	if ready, got := b.Read(at(4)); !ready || got[0].Since != at(4) {
+		t.Errorf("ready %v: %+v", ready, got)
+	}
+	b.SetFor(at(5), "a", 10*time.Second, "nothing happens")
+	if ready, got := b.Read(at(14)); !ready || got[0].Detail != "" {
+		t.Errorf("ready %v: %+v", ready, got)
+	}
+	if ready, got := b.Read(at(15)); ready || got[0].Detail != "nothing happens" || got[0].Since != at(15) {
+		t.Errorf("ready %v: %+v", ready, got)
+	}
+	b.SetFor(at(20), "a", 10*time.Second, "nothing happens")
+	if ready, got := b.Read(at(21)); !ready {
 		t.Errorf("ready %v: %+v", ready, got)
 	}
 }
@@ -152,7 +166,15 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("a second server on the address: %v", err)
 	}
 	client.CloseIdleConnections()
-	if err := admin.Stop(t.Context()); err != nil {
-		t.Error(err)
+	// Somebody who connects and says nothing must not hold it up.
+	silent, err := new(net.Dialer).DialContext(t.Context(), "tcp", admin.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	for range 2 {
+		if err := admin.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }

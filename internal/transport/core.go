@@ -117,9 +117,9 @@ func (c *Core) deliver(ctx context.Context, id string, report *monitoring.Poller
 	}
 	if !c.conn.registered && !wire.Streamable(report) {
 		// Without the report's id: core would take the report itself for a resend.
-		hello := proto.CloneOf(report)
+		hello := wire.FinalChunk(report)
 		hello.Services = nil
-		if err := c.conn.stream(ctx, wire.FinalChunk(hello)); err != nil {
+		if err := c.conn.stream(ctx, hello); err != nil {
 			return err
 		}
 	}
