@@ -82,6 +82,7 @@ func TestLoggingNeverWaits(t *testing.T) {
 		}
 		close(w.release)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		text := w.String()
 		if !strings.Contains(text, "lines were left out") || !strings.Contains(text, `"n":9999`) {
 			t.Errorf("the log does not say what it left out: %.300s", text)
