@@ -9,7 +9,8 @@ type Reason string
 const (
 	// Timeout: connected, but no answer before the run's deadline.
 	Timeout Reason = "timeout"
-	// Overrun: the check's previous call had not returned when this run was due.
+	// Overrun: the check's previous call had not returned when this run was due, or too many
+	// agents were being polled until the next one was.
 	Overrun Reason = "overrun"
 	// Unreachable: no connection to the checker.
 	Unreachable Reason = "unreachable"
@@ -25,7 +26,8 @@ const (
 	TooLarge Reason = "too_large"
 	// CircuitOpen: not asked, because the checker failed before and has not come back.
 	CircuitOpen Reason = "circuit_open"
-	// NoAnswer: the run was never answered for: its agent was restarting, or the poller stopped.
+	// NoAnswer: the run was never answered for: its agent was restarting, or the poller was
+	// stopping, stood still or is overloaded.
 	NoAnswer Reason = "no_answer"
 	// Internal: a fault of ours.
 	Internal Reason = "internal"
