@@ -40,16 +40,16 @@ func (a *agent) GetStatus(ctx context.Context, r *monitoring.StatusRequest) (*mo
 		return &monitoring.StatusResponse{Message: errorMessage(fmt.Sprintf(
 			"unknown check type %q; this checker knows %s", r.GetServiceType(), a.types))}, nil
 	}
+	runCtx, cancel := runContext(ctx, time.Now())
+	defer cancel()
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
-	default:
+	case <-runCtx.Done():
 		return nil, status.Errorf(codes.ResourceExhausted,
-			"%d checks are running, as many as this checker runs at once: poll it less often or raise its limit", cap(a.slots))
+			"%d checks were running all the time, as many as this checker runs at once: poll it less often or raise its limit", cap(a.slots))
 	}
 	began := time.Now()
-	runCtx, cancel := runContext(ctx, began)
-	defer cancel()
 	answer, err := a.run(runCtx, check, Request{
 		Name: r.GetServiceName(), Type: r.GetServiceType(), Details: r.GetDetails(), Port: r.GetPort(),
 		AgentID: r.GetAgentId(), PollerID: r.GetPollerId(),

@@ -6,7 +6,8 @@
 //     error. A panic in a check ends that run only; it is logged with its stack, and the poller
 //     gets the code Internal with its text.
 //   - A check's Run is called from many goroutines at once, up to the limit of MaxInFlight; calls
-//     above it are refused with ResourceExhausted and do not wait.
+//     above it wait for their turn, and are refused with ResourceExhausted when it does not come
+//     before their deadline.
 //   - Run's context ends a little before the poller's deadline, so that "the target did not
 //     answer in time" still gets through as the check's verdict, rather than as a checker that does
 //     not answer. Where the poller sets no deadline it ends after 30 seconds.

@@ -190,10 +190,24 @@ func TestMaxInFlight(t *testing.T) {
 			go c.ask(ctx, "block")
 		}
 		synctest.Wait()
-		if got := c.ask(t.Context(), "block"); !strings.HasPrefix(got, "ResourceExhausted: 2 checks are running") {
-			t.Errorf("a third run: %s; want ResourceExhausted", got)
+		began := time.Now()
+		third, cancelThird := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancelThird()
+		got := c.ask(third, "block")
+		if took := time.Since(began); !strings.HasPrefix(got, "ResourceExhausted: 2 checks were running") || took != 9500*time.Millisecond {
+			t.Errorf("a third run: %s after %v; want ResourceExhausted just before its deadline", got, took)
 		}
+		waited := make(chan string, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			waited <- c.ask(ctx, "block")
+		}()
+		synctest.Wait()
 		cancel()
+		if got := <-waited; !strings.HasPrefix(got, "false") {
+			t.Errorf("a run that waited for its turn: %s; want a verdict", got)
+		}
 		synctest.Wait()
 		short, cancelShort := context.WithTimeout(t.Context(), time.Second)
 		defer cancelShort()

@@ -152,6 +152,10 @@ func listTypes(checks map[string]Check) string {
 func (s *server) serve(ctx context.Context, l net.Listener) error {
 	addr := l.Addr().String()
 	s.log.Info("serving checks", "listen", addr, "types", s.types, "tls", s.certFile != "", "client_certificates", s.caFile != "")
+	if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && s.caFile == "" {
+		s.log.Warn("anybody who reaches this address may have checks run from this machine: "+
+			"listen on loopback, or give a certificate and the pollers' authorities", "listen", addr)
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(l) }()
 	select {
