@@ -100,7 +100,7 @@ func read(file, purpose string) ([]byte, error) {
 func readError(file, purpose string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("TLS file %s, %s: there is no such file: check the path (a relative one starts at the working directory): %w",
+		return fmt.Errorf("TLS file %s, %s: there is no such file: check the path: %w",
 			file, purpose, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("TLS file %s, %s: no permission to read it: let the user that this process runs as read it: %w",

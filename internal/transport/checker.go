@@ -196,6 +196,9 @@ func (c *Checker) unreachable(said string, err error) *check.Failure {
 	case mute || strings.Contains(said, "server preface"):
 		return check.Failf(check.Unreachable, err, "%s accepts connections but does not speak gRPC (%s): "+
 			"is it the right port, and does it want TLS?", c.agent.Address, said)
+	case c.link.open.Load() && c.link.made.Load() == 0:
+		return check.Failf(check.Unreachable, err, "%s accepts connections but does not answer the TLS handshake (%s): "+
+			"is it hung, and is it the right port?", c.agent.Address, said)
 	default:
 		return check.Failf(check.Unreachable, err, "lost or no connection to %s: %s: does the checker run there, and is the way to it open?",
 			c.agent.Address, said)

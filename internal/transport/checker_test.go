@@ -210,7 +210,7 @@ func TestSilence(t *testing.T) {
 	t.Parallel()
 	silent := func(ctx context.Context, _ net.Conn) { <-ctx.Done() }
 	me := tlsidtest.NewCA(t).Issue(t, "poller")
-	for hint, id := range map[string]check.TLS{"right port": {}, "does the checker run there": me} {
+	for hint, id := range map[string]check.TLS{"right port": {}, "does not answer the TLS handshake": me} {
 		t.Run("TLS mode "+string(id.Mode), func(t *testing.T) {
 			t.Parallel()
 			address := tcp(t, silent)

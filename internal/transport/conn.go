@@ -41,6 +41,7 @@ type link struct {
 	// once lets only one connection come about.
 	once bool
 
+	open   atomic.Bool           // the last attempt got a connection; what came of it is not told here
 	made   atomic.Uint64         // connections made so far
 	heard  atomic.Bool           // the peer has said something over the last one made
 	failed atomic.Pointer[error] // why the last attempt failed; nil if it did not
@@ -51,11 +52,13 @@ func (l *link) connect(ctx context.Context, address string) (net.Conn, error) {
 	if l.once && l.made.Load() > 0 {
 		return nil, errOver
 	}
+	l.open.Store(false)
 	conn, err := l.dial(ctx, address)
 	if err != nil {
 		l.fail(err, false)
 		return nil, err
 	}
+	l.open.Store(true)
 	return conn, nil
 }
 
@@ -137,11 +140,8 @@ func newConn(address string, id check.TLS, l *link) (*grpc.ClientConn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		}
 	}
-	target := "dns:///" + address
-	if net.ParseIP(host) != nil {
-		target = "passthrough:///" + address
-	}
-	return grpc.NewClient(target,
+	// The dialer resolves names, anew for each connection, and says so if it can't.
+	return grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(watched{creds, l}),
 		grpc.WithContextDialer(l.connect),
 		grpc.WithConnectParams(grpc.ConnectParams{

@@ -85,8 +85,8 @@ func (c *Core) Deliver(ctx context.Context, id string, body []byte) error {
 	if err == nil {
 		return nil
 	}
-	if c.conn != nil && c.conn.link.mute() && secured(c.cfg.TLS) {
-		err = fmt.Errorf("%w: it said nothing after the TLS handshake: does it accept our certificate?", err)
+	if c.conn != nil {
+		err = c.explain(err)
 	}
 	// Also after a timeout: the connection may be dead without anybody having said so. And also
 	// when core holds us off: the TLS files are read again for the next connection.
@@ -99,6 +99,32 @@ func (c *Core) Deliver(ctx context.Context, id string, body []byte) error {
 	}
 	return fmt.Errorf("deliver to core at %s: %w", address, err)
 }
+
+// explain says why there is no connection, where gRPC's own words are long and say little.
+func (c *Core) explain(err error) error {
+	handshake, cause := c.conn.link.lastError()
+	switch {
+	case status.Code(err) != codes.Unavailable:
+		return err
+	case handshake:
+		return &explained{err, fmt.Sprintf("TLS failed: %v: check tls.mode, the certificates and server_name on both sides", cause)}
+	case cause != nil:
+		return &explained{err, fmt.Sprintf("can't connect: %v: does core run there, and is the way to it open?", cause)}
+	case c.conn.link.mute() && secured(c.cfg.TLS):
+		return &explained{err, words(err) + ": it said nothing after the TLS handshake: does it accept our certificate?"}
+	}
+	return err
+}
+
+// explained is an error in words of our own.
+type explained struct {
+	error
+	words string
+}
+
+func (e *explained) Error() string { return e.words }
+
+func (e *explained) Unwrap() error { return e.error }
 
 func (c *Core) deliver(ctx context.Context, id string, report *monitoring.PollerStatusRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
@@ -134,7 +160,7 @@ func (c *Core) connect(address string) (*coreConn, error) {
 	l := &link{dial: c.cfg.Dial, once: true}
 	cc, err := newConn(address, c.cfg.TLS, l)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", wire.ErrUnprepared, err)
 	}
 	return &coreConn{cc: cc, link: l, service: monitoring.NewPollerServiceClient(cc)}, nil
 }

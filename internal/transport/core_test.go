@@ -388,7 +388,7 @@ func TestCoreTLSFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := newCore(t, CoreConfig{Addresses: []string{server.Addr()}, TLS: me})
-	wantError(t, "no key", deliver(t, c, 1, "a/ssh"), wire.Retry, server.Addr(), me.KeyFile, "no such file")
+	wantError(t, "no key", deliver(t, c, 1, "a/ssh"), wire.Hold, server.Addr(), me.KeyFile, "no such file")
 	if err := os.Rename(me.KeyFile+".away", me.KeyFile); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,10 @@ const ReportIDKey = "poller-report-id"
 // ErrNotReceived is core's answer received=false.
 var ErrNotReceived = errors.New("core answered received=false: it did not take the report")
 
+// ErrUnprepared is a delivery that could not even be tried, for a fault on our side: TLS files
+// that are missing or of no use.
+var ErrUnprepared = errors.New("can't prepare the connection")
+
 // Outcome says what to do about an answer to a delivery.
 type Outcome int
 
@@ -38,6 +42,9 @@ func (o Outcome) String() string {
 func Judge(err error) Outcome {
 	if err == nil {
 		return Delivered
+	}
+	if errors.Is(err, ErrUnprepared) {
+		return Hold
 	}
 	switch status.Code(err) {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
