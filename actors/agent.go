@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -303,11 +304,24 @@ func (a *agent) settle(run check.Run, status check.Status) {
 func (a *agent) tell(status check.Status) {
 	now := verdict{available: status.Available, reason: status.Reason}
 	if before, known := a.last[status.Check]; now != before && (known || !now.available) {
+		detail := status.Detail
+		if status.Reason == "" && !status.Available {
+			detail = excerpt(status.Message)
+		}
 		a.env.Observe(StatusChanged{
 			Agent: a.spec.Name, Check: status.Check.Name,
-			Available: status.Available, Reason: status.Reason, Detail: status.Detail,
+			Available: status.Available, Reason: status.Reason, Detail: detail,
 		})
 	}
 	a.last[status.Check] = now
 	a.env.send(a.env.pid(pollerName), settled{status: status})
+}
+
+// excerpt is as much of a checker's message as fits into a line of the log.
+func excerpt(message []byte) string {
+	const most = 300
+	if len(message) > most {
+		message = append(message[:most:most], "…"...)
+	}
+	return strings.ToValidUTF8(string(message), "")
 }

@@ -53,7 +53,8 @@ type StatusChanged struct {
 	Agent, Check string
 	Available    bool
 	Reason       check.Reason
-	Detail       string
+	// Detail explains the reason; without one, it is what the checker says of an unavailable target.
+	Detail string
 }
 
 // StatusDiscarded says: an answer that came after its run had been given a status.

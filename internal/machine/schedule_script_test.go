@@ -18,10 +18,8 @@ import (
 //	new interval=D rate=N    a schedule; the input has an agent a line: its name, then its checks,
 //	                         each with its own interval as check=D; "name*N" stands for N agents
 //	step at=D [brief]        all slots due by then; brief counts their agents
-//	wall jump=D              the wall clock is set, while monotonic time goes on
 type scheduleScript struct {
-	s    *machine.Schedule
-	wall time.Duration // how far the wall clock has been set
+	s *machine.Schedule
 }
 
 func (s *scheduleScript) do(t *testing.T, d *datadriven.TestData) string {
@@ -36,9 +34,6 @@ func (s *scheduleScript) do(t *testing.T, d *datadriven.TestData) string {
 		return fmt.Sprintf("slots: %d of %v\nnext: %s", n, length, since(s.s.Next()))
 	case "step":
 		return s.step(at(t, d, "at"), d.HasArg("brief"))
-	case "wall":
-		s.wall += durationArg(t, d, "jump")
-		return ""
 	}
 	d.Fatalf(t, "unknown event %q", d.Cmd)
 	return ""
@@ -60,10 +55,7 @@ func (s *scheduleScript) step(now time.Time, brief bool) string {
 			fmt.Fprintf(&out, ", %d missed", slot.Missed)
 		}
 		if slot.First {
-			// As the poller does it: the planned begin, on the wall clock as it goes now.
-			wall := now.Add(s.wall).Add(slot.Due.Sub(now))
-			c := machine.OpenCycle(slot.Cycle, wall, time.Second)
-			fmt.Fprintf(&out, ", first, opened as of %s", c.Time().Format(time.TimeOnly))
+			out.WriteString(", first")
 		}
 		if slot.Last {
 			out.WriteString(", last")
