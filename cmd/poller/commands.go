@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +21,7 @@ func runCommand() *cobra.Command {
 		Short: "Poll and report until SIGTERM or SIGINT",
 		Long: "Polls and reports until SIGTERM or SIGINT, then stops in order within shutdown_timeout:\n" +
 			"what has been answered still goes to core. A second signal ends it at once.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	load := configFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -32,11 +34,22 @@ func runCommand() *cobra.Command {
 			return err
 		}
 		defer flush()
+		hangUps := make(chan os.Signal, 1)
+		signal.Notify(hangUps, syscall.SIGHUP) // or a closed terminal would end the poller
+		defer signal.Stop(hangUps)
+		running, stop := interruptible(cmd.Context())
+		defer stop()
 		d := daemon.New(daemon.Options{Config: cfg, Log: log})
-		if err := d.Start(cmd.Context()); err != nil {
+		if err := d.Start(running); err != nil {
 			return err
 		}
-		<-cmd.Context().Done()
+		for running.Err() == nil {
+			select {
+			case <-hangUps:
+				log.Warn().Msg("SIGHUP ignored: reload is not supported yet; restart the poller for a new configuration")
+			case <-running.Done():
+			}
+		}
 		log.Info().Stringer("shutdown_timeout", cfg.ShutdownTimeout).Msg("stopping")
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), cfg.ShutdownTimeout)
 		defer cancel()
@@ -49,13 +62,16 @@ func validateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate -c FILE",
 		Short: "Check the configuration: exit code 0 if it is right, 1 with all errors if not",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}
 	load := configFlags(cmd)
 	effective := cmd.Flags().Bool("print", false, "print the effective configuration, with secrets masked")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := load()
 		if err != nil {
+			return err
+		}
+		if err := daemon.CheckIdentities(cfg); err != nil {
 			return err
 		}
 		if *effective {
@@ -73,7 +89,7 @@ func onceCommand() *cobra.Command {
 		Short: "Run the checks once and print what they come to, without core",
 		Long: "Runs the checks once and prints what they come to, without core; for a single check also the\n" +
 			"raw answer and what core would get. The exit code is 0 if all are available, 1 if not.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	load := configFlags(cmd)
 	var sel daemon.Selection
@@ -84,7 +100,9 @@ func onceCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		outcomes, err := daemon.Once(cmd.Context(), cfg, sel, nil)
+		ctx, stop := interruptible(cmd.Context())
+		defer stop()
+		outcomes, err := daemon.Once(ctx, cfg, sel, nil)
 		if err != nil {
 			return err
 		}
@@ -105,7 +123,7 @@ func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), version())
 			return err

@@ -15,13 +15,11 @@ import (
 )
 
 func main() {
-	ctx, stop := interruptible()
-	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
+	if err := command().Execute(); err != nil {
 		if !errors.Is(err, errReported) {
 			fmt.Fprintln(os.Stderr, "poller:", err)
 		}
-		os.Exit(1) //nolint:gocritic // nothing is left to defer for.
+		os.Exit(1)
 	}
 }
 
@@ -30,8 +28,8 @@ var errReported = errors.New("see above")
 
 // interruptible returns a context that ends with the first SIGTERM or SIGINT; the second one ends
 // the process at once.
-func interruptible() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	go func() {
@@ -64,6 +62,9 @@ func configFlags(cmd *cobra.Command) func() (*config.Config, error) {
 		panic(err) // the flag was defined just now
 	}
 	return func() (*config.Config, error) {
+		if *file == "" {
+			return nil, errors.New("-c names no file: give the path of the configuration")
+		}
 		cfg, warnings, err := config.Load(config.Source{File: *file, Environ: os.Environ(), Flags: cmd.Flags()})
 		for _, w := range warnings {
 			cmd.PrintErrln("warning:", w)
@@ -78,4 +79,13 @@ func configFlags(cmd *cobra.Command) func() (*config.Config, error) {
 		cmd.PrintErrf("%d errors in the configuration\n", len(list))
 		return nil, errReported
 	}
+}
+
+// noArgs refuses arguments; the likeliest is a configuration file without -c.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%q takes no argument %q; the configuration file goes with -c: %s -c %s",
+		cmd.CommandPath(), args[0], cmd.CommandPath(), args[0])
 }

@@ -120,6 +120,33 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestValidateLooksAtCertificateFiles(t *testing.T) {
+	t.Parallel()
+	file := configFile(t, twoAgents+"tls = { mode = \"tls\", ca_file = \"none.pem\" }\n", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
+	r := poller(t, "validate", "-c", file)
+	for _, want := range []string{"for agent two", "none.pem", "there is no such file"} {
+		if !strings.Contains(r.stderr, want) {
+			t.Errorf("the error lacks %q: %s", want, r.stderr)
+		}
+	}
+	if r.code != 1 {
+		t.Errorf("exit code %d", r.code)
+	}
+}
+
+func TestArguments(t *testing.T) {
+	t.Parallel()
+	for want, args := range map[string][]string{
+		"poller run -c p.toml":      {"run", "p.toml", "-c", "x"},
+		"-c names no file":          {"run", "-c", ""},
+		`required flag(s) "config"`: {"validate"},
+	} {
+		if r := poller(t, args...); r.code != 1 || !strings.Contains(r.stderr, want) {
+			t.Errorf("%q: %+v, want %q", args, r, want)
+		}
+	}
+}
+
 func TestOnce(t *testing.T) {
 	t.Parallel()
 	file := configFile(t, twoAgents, "127.0.0.1:1", checker(t, sim.OK()), checker(t, sim.Unavailable()))
@@ -266,6 +293,20 @@ func TestStopWhileCoreIsAwaySaysWhatIsLost(t *testing.T) {
 	if code := p.end(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
+}
+
+func TestHangUpDoesNotEndIt(t *testing.T) {
+	t.Parallel()
+	p := start(t, configFile(t, twoAgents, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"))
+	p.await(t, "poller started")
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	p.await(t, "SIGHUP ignored")
+	p.signal(t)
+	p.await(t, "stopping")
+	p.signal(t)
+	p.end()
 }
 
 func TestSecondSignalLeavesAtOnce(t *testing.T) {

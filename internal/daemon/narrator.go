@@ -22,6 +22,8 @@ const (
 	conditionQueue  = "queue"
 	conditionActors = "actors"
 	conditionCycle  = "cycle"
+	// conditionStopping is there only during the stop.
+	conditionStopping = "stopping"
 )
 
 // narrator tells the actors' events: state changes to the log, and what they mean for readiness
@@ -142,7 +144,7 @@ func (n *narrator) statusChanged(e actors.StatusChanged) {
 	case e.Available:
 		n.log.Info().Str("agent", e.Agent).Str("check", e.Check).Msg("check is available")
 	case e.Reason == "":
-		n.log.Warn().Str("agent", e.Agent).Str("check", e.Check).Msg("check is unavailable, says its checker")
+		n.log.Warn().Str("agent", e.Agent).Str("check", e.Check).Str("detail", e.Detail).Msg("check is unavailable, says its checker")
 	case e.Reason == check.CircuitOpen: // its breaker has a line of its own
 		n.log.Debug().Str("agent", e.Agent).Str("check", e.Check).Str("reason", string(e.Reason)).Str("detail", e.Detail).Msg("check has no verdict")
 	default:

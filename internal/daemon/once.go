@@ -131,14 +131,20 @@ func PrintOutcomes(w io.Writer, cfg *config.Config, outcomes []Outcome) error {
 func printDetail(w io.Writer, cfg *config.Config, o Outcome) error {
 	id := identity(cfg)
 	wireStatus := id.Status(o.Status)
-	fields, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true}.Marshal(wireStatus)
+	envelope := wireStatus.GetMessage()
+	wireStatus.Message = nil // it stands on a line of its own, readably
+	fields, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true, EmitUnpopulated: true}.Marshal(wireStatus)
 	if err != nil {
 		return err
 	}
+	raw := string(o.Status.Message)
+	if raw == "" {
+		raw = "(none)"
+	}
 	_, err = fmt.Fprintf(w, "\nasked     %s at %s: type %q, details %q, port %d, timeout %v\n"+
-		"took      %v (the checker says %v)\nanswer    %s\nenvelope  %s\nto core   %s\n",
+		"took      %v; response time %v\nanswer    %s\nenvelope  %s\nto core   %s\n",
 		o.Status.Agent.Name, o.Status.Agent.Address, o.Status.Check.Type, o.Status.Check.Details, o.Status.Check.Port, o.Status.Check.Timeout,
-		o.Took, o.Status.ResponseTime, o.Status.Message, wireStatus.GetMessage(), fields)
+		o.Took, o.Status.ResponseTime, raw, envelope, fields)
 	return err
 }
 

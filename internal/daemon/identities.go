@@ -1,0 +1,32 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/tlsid"
+)
+
+// CheckIdentities loads every TLS identity of a configuration once and returns what is wrong with
+// the files, all at once. A poller that runs does not need it: it loads them when it connects, and
+// reports what it finds; this is for telling beforehand.
+func CheckIdentities(cfg *config.Config) error {
+	seen := make(map[check.TLS]bool)
+	var errs []error
+	load := func(user string, id check.TLS) {
+		if seen[id] {
+			return
+		}
+		seen[id] = true
+		if _, err := tlsid.Client(id, "localhost"); err != nil {
+			errs = append(errs, fmt.Errorf("for %s: %w", user, err))
+		}
+	}
+	load("core", cfg.Core.TLS)
+	for i := range cfg.Agents {
+		load("agent "+cfg.Agents[i].Name, cfg.Agents[i].TLS)
+	}
+	return errors.Join(errs...)
+}
