@@ -21,15 +21,15 @@ var mayImport = map[string][]string{
 	"internal/check":     {},
 	"internal/daemon":    {"actors", "config", "internal/check", "internal/observe", "internal/spool", "internal/transport", "internal/wire", "internal/tlsid"},
 	"internal/machine":   {"internal/check"},
-	"internal/observe":   {"internal/check"},
-	"internal/probe":     {"internal/check"},
+	"internal/observe":   {},
+	"internal/probe":     {},
 	"internal/sim":       {"actors", "config", "internal/check", "internal/daemon", "internal/transport", "internal/wire", "internal/tlsid", "proto/monitoring", "sdk"},
 	"internal/spool":     {},
 	"internal/tlsid":     {"internal/check"},
 	"internal/transport": {"internal/check", "internal/tlsid", "internal/wire", "proto/monitoring"},
 	"internal/wire":      {"internal/check", "proto/monitoring"},
 	"proto/monitoring":   {},
-	"sdk":                {"internal/check", "internal/tlsid", "proto/monitoring"},
+	"sdk":                {"internal/tlsid", "proto/monitoring"},
 	// Support for tests of other packages.
 	"internal/tlsid/tlsidtest": {"internal/check"},
 }
