@@ -92,6 +92,9 @@ func (d *Daemon) Start(ctx context.Context) error {
 // Stop stops in order: runs in flight, open cycles, deliveries, connections. It returns an error
 // if ctx ended first; what is still running then ends within shutdown_timeout. It may be called again.
 func (d *Daemon) Stop(ctx context.Context) error {
+	if d.system == nil && d.admin == nil { // it was not started, or could not be
+		return nil
+	}
 	d.board.Set(time.Now(), conditionStopping, false, "stopping: nothing new is polled")
 	var errs []error
 	if d.system != nil {

@@ -5,8 +5,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"google.golang.org/grpc/codes"
 
+	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/daemon"
+	"github.com/serviceradar/poller/internal/observe"
 	"github.com/serviceradar/poller/internal/sim"
 )
 
@@ -208,4 +212,25 @@ func TestMemoryIsBoundedAndDropsAreCounted(t *testing.T) {
 			t.Errorf("ready %v, %d reports missing, conditions %+v", ready, dropped, conditions)
 		}
 	})
+}
+
+func TestStopOfWhatDidNotStart(t *testing.T) {
+	t.Parallel()
+	cfg, _, err := config.Parse("test.toml", []byte("poller_id = \"p\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"127.0.0.1:0\"\ncore.addresses = [\"127.0.0.1:1\"]\n"), config.Source{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := observe.ListenAdmin(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Stop(t.Context()) }()
+	cfg.Admin.Listen = taken.Address()
+	d := daemon.New(daemon.Options{Config: cfg, Log: zerolog.Nop()})
+	if err := d.Start(t.Context()); err == nil {
+		t.Error("started although the admin address is taken")
+	}
+	if err := d.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
 }

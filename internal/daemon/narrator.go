@@ -219,17 +219,18 @@ func (n *narrator) deliveryFailed(now time.Time, e actors.DeliveryFailed) {
 		n.log.Error().Str("report", e.ID).Err(e.Err).Int("dropped_total", n.dropped).Msg("core refuses this report for good; its statuses are lost")
 		return
 	}
+	changed := n.failing > 0 && e.Outcome != n.failure.Outcome
 	n.failing++
 	n.failure = e
 	n.coreCondition(now, e.Kept)
-	if !powerOfTwo(n.failing) {
+	if !powerOfTwo(n.failing) && !changed {
 		return
 	}
 	level, msg := zerolog.WarnLevel, "core did not take a report; it is kept and tried again"
 	if e.Outcome == wire.Hold {
 		level, msg = zerolog.ErrorLevel, "core refuses this poller; reports are kept until somebody mends that"
 	}
-	n.log.WithLevel(level).Str("report", e.ID).Err(e.Err).Int("attempt", n.failing).Int("kept", e.Kept).Stringer("retry_in", e.RetryIn.Round(time.Millisecond)).Msg(msg)
+	n.log.WithLevel(level).Str("report", e.ID).Err(e.Err).Int("failed_attempts", n.failing).Int("kept", e.Kept).Stringer("retry_in", e.RetryIn.Round(time.Millisecond)).Msg(msg)
 }
 
 func (n *narrator) lost(now time.Time, detail string) {

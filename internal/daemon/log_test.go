@@ -1,0 +1,327 @@
+package daemon
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+
+	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/observe"
+	"github.com/serviceradar/poller/internal/wire"
+)
+
+// told returns what a narrator logs of the last of some events.
+func told(t *testing.T, events ...actors.Event) []map[string]any {
+	t.Helper()
+	var log bytes.Buffer
+	n := newNarrator(zerolog.New(&log), new(observe.Board), 10*time.Second)
+	for _, e := range events {
+		log.Reset()
+		n.observe(e)
+	}
+	return lines(t, log.Bytes())
+}
+
+func lines(t *testing.T, log []byte) []map[string]any {
+	t.Helper()
+	var all []map[string]any
+	for line := range bytes.Lines(log) {
+		fields := make(map[string]any)
+		if err := json.Unmarshal(line, &fields); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		all = append(all, fields)
+	}
+	return all
+}
+
+var (
+	errAway    = errors.New("core is away")
+	errRefused = errors.New("core refuses")
+)
+
+// narrated are events and the line that each makes.
+var narrated = []struct {
+	name   string
+	before []actors.Event
+	event  actors.Event
+	line   string // at least these fields; empty means no line
+}{
+	{
+		name:  "an actor failed",
+		event: actors.ActorFailed{Actor: "agent/a", Cause: "index out of range", Stack: "goroutine 7", Delay: 100*time.Millisecond + 3*time.Microsecond},
+		line: `{"level":"error","message":"actor failed; it will be started again","actor":"agent/a",
+			"cause":"index out of range","stack":"goroutine 7","restart_in":"100ms","parked":false}`,
+	},
+	{
+		name:  "an actor is parked",
+		event: actors.ActorFailed{Actor: "agent/a", Cause: "index out of range", Stack: "goroutine 7", Delay: time.Minute, Parked: true},
+		line: `{"level":"error","message":"actor keeps failing and is parked; one try per restart.window","actor":"agent/a",
+			"cause":"index out of range","stack":"goroutine 7","restart_in":"1m0s","parked":true}`,
+	},
+	{
+		name:  "an actor runs again",
+		event: actors.ActorRestarted{Actor: "agent/a"},
+		line:  `{"level":"info","message":"actor started again","actor":"agent/a"}`,
+	},
+	{
+		name:  "a panic that ended nothing",
+		event: actors.PanicRecovered{Actor: "root", Cause: "nil map", Stack: "goroutine 1"},
+		line:  `{"level":"error","message":"panic recovered: this is a bug, please report it","actor":"root","cause":"nil map","stack":"goroutine 1"}`,
+	},
+	{
+		name:  "a breaker opened",
+		event: actors.BreakerChanged{Agent: "a", From: "closed", To: "open", Cause: "connection refused"},
+		line:  `{"level":"warn","message":"breaker changed","agent":"a","from":"closed","to":"open","cause":"connection refused"}`,
+	},
+	{
+		name:  "a breaker closed",
+		event: actors.BreakerChanged{Agent: "a", From: "half-open", To: "closed", Cause: "the checker answered a run"},
+		line:  `{"level":"info","message":"breaker changed","agent":"a","from":"half-open","to":"closed","cause":"the checker answered a run"}`,
+	},
+	{
+		name:  "a checker's health",
+		event: actors.HealthTold{Agent: "a", Health: "NOT_SERVING"},
+		line:  `{"level":"debug","message":"checker told its health","agent":"a","health":"NOT_SERVING"}`,
+	},
+	{
+		name:  "a check is available",
+		event: actors.StatusChanged{Agent: "a", Check: "ssh", Available: true},
+		line:  `{"level":"info","message":"check is available","agent":"a","check":"ssh"}`,
+	},
+	{
+		name:  "a check is unavailable",
+		event: actors.StatusChanged{Agent: "a", Check: "ssh", Detail: `{"error":"refused"}`},
+		line:  `{"level":"warn","message":"check is unavailable, says its checker","agent":"a","check":"ssh","detail":"{\"error\":\"refused\"}"}`,
+	},
+	{
+		name:  "a check without a verdict",
+		event: actors.StatusChanged{Agent: "a", Check: "ssh", Reason: check.Timeout, Detail: "connected, but no answer"},
+		line:  `{"level":"warn","message":"check has no verdict","agent":"a","check":"ssh","reason":"timeout","detail":"connected, but no answer"}`,
+	},
+	{
+		name:  "a check behind an open breaker", // the breaker has told it
+		event: actors.StatusChanged{Agent: "a", Check: "ssh", Reason: check.CircuitOpen, Detail: "not asked"},
+		line:  `{"level":"debug","message":"check has no verdict","agent":"a","check":"ssh","reason":"circuit_open","detail":"not asked"}`,
+	},
+	{
+		name:  "an answer too late",
+		event: actors.StatusDiscarded{Agent: "a", Check: "ssh"},
+		line:  `{"level":"warn","message":"answer came after its run had a status; discarded","agent":"a","check":"ssh","discarded_total":1}`,
+	},
+	{
+		name:   "a second one, of another",
+		before: []actors.Event{actors.StatusDiscarded{Agent: "b", Check: "ssh"}},
+		event:  actors.StatusDiscarded{Agent: "a", Check: "ssh"},
+		line:   `{"level":"warn","agent":"a","check":"ssh","discarded_total":2}`,
+	},
+	{
+		name:   "a third one",
+		before: []actors.Event{actors.StatusDiscarded{}, actors.StatusDiscarded{}},
+		event:  actors.StatusDiscarded{Agent: "a", Check: "ssh"},
+	},
+	{
+		name: "a cycle closed",
+		event: actors.CycleClosed{
+			Cycle: 7, Statuses: 500, Unavailable: 3, Took: 2*time.Second + 400*time.Nanosecond,
+			ByReason: map[check.Reason]int{check.Timeout: 5, check.CircuitOpen: 10},
+		},
+		line: `{"level":"debug","message":"cycle closed","cycle":7,"statuses":500,"unavailable":3,"timeout":5,"circuit_open":10,"took":"2s"}`,
+	},
+	{
+		name:  "cycles were missed",
+		event: actors.CyclesMissed{Cycles: 3},
+		line:  `{"level":"error","message":"the poller did not run for a while; these cycles have no statuses","cycles":3}`,
+	},
+	{
+		name:  "the clock was set back",
+		event: actors.ClockSetBack{By: time.Hour},
+		line:  `{"level":"warn","message":"the clock was set back; timestamps stand still until it has caught up","by":"1h0m0s"}`,
+	},
+	{
+		name:  "a report is safe",
+		event: actors.ReportTaken{ID: "p/b/1", Kept: 2},
+		line:  `{"level":"debug","message":"report taken","report":"p/b/1","kept":2}`,
+	},
+	{
+		name:  "a report can't be kept",
+		event: actors.SpoolFailed{ID: "p/b/1", Err: errors.New("disk full")},
+		line:  `{"level":"error","message":"report can't be kept safe; trying again","report":"p/b/1","error":"disk full"}`,
+	},
+	{
+		name:  "a report is lost",
+		event: actors.ReportDropped{ID: "p/b/1", Cause: "the queue is full"},
+		line:  `{"level":"error","message":"report dropped: its statuses are lost","report":"p/b/1","cause":"the queue is full","dropped_total":1}`,
+	},
+	{
+		name:   "another one is lost",
+		before: []actors.Event{actors.ReportDropped{ID: "p/b/1"}, actors.ReportDelivered{ID: "p/b/2"}},
+		event:  actors.ReportDropped{ID: "p/b/3", Cause: "the queue is full"},
+		line:   `{"level":"error","report":"p/b/3","dropped_total":2}`,
+	},
+	{
+		name:  "a delivery, as usual",
+		event: actors.ReportDelivered{ID: "p/b/1", Took: 3*time.Millisecond + time.Nanosecond, Kept: 1},
+		line:  `{"level":"debug","message":"report delivered","report":"p/b/1","took":"3ms","kept":1}`,
+	},
+	{
+		name:   "a delivery after failures",
+		before: []actors.Event{actors.DeliveryFailed{Outcome: wire.Retry, Err: errAway}, actors.DeliveryFailed{Outcome: wire.Hold, Err: errRefused}},
+		event:  actors.ReportDelivered{ID: "p/b/1", Kept: 4},
+		line:   `{"level":"info","message":"core takes reports again","report":"p/b/1","kept":4,"failed_attempts":2}`,
+	},
+	{
+		name:   "the one after that",
+		before: []actors.Event{actors.DeliveryFailed{Outcome: wire.Retry, Err: errAway}, actors.ReportDelivered{ID: "p/b/1"}},
+		event:  actors.ReportDelivered{ID: "p/b/2"},
+		line:   `{"level":"debug","message":"report delivered","report":"p/b/2"}`,
+	},
+	{
+		name:  "core is away",
+		event: actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.Retry, Err: errAway, Attempt: 1, RetryIn: 93*time.Millisecond + time.Microsecond, Kept: 2},
+		line: `{"level":"warn","message":"core did not take a report; it is kept and tried again","report":"p/b/1",
+			"error":"core is away","failed_attempts":1,"kept":2,"retry_in":"93ms"}`,
+	},
+	{
+		name:  "core refuses us",
+		event: actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.Hold, Err: errRefused, Attempt: 1, RetryIn: 5 * time.Second, Kept: 2},
+		line: `{"level":"error","message":"core refuses this poller; reports are kept until somebody mends that","report":"p/b/1",
+			"error":"core refuses","failed_attempts":1,"kept":2,"retry_in":"5s"}`,
+	},
+	{
+		name:   "core refuses a report",
+		before: []actors.Event{actors.ReportDropped{ID: "p/b/1"}},
+		event:  actors.DeliveryFailed{ID: "p/b/2", Outcome: wire.SetAside, Err: errRefused, Attempt: 1},
+		line: `{"level":"error","message":"core refuses this report for good; its statuses are lost","report":"p/b/2",
+			"error":"core refuses","dropped_total":2}`,
+	},
+	{
+		name:  "a message found nobody",
+		event: actors.DeadLetter{To: "root/agent/a", Type: "actors.runChecks"},
+		line:  `{"level":"debug","message":"message found nobody","actor":"root/agent/a","message_type":"actors.runChecks"}`,
+	},
+}
+
+func TestLog(t *testing.T) {
+	t.Parallel()
+	for _, tt := range narrated {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := told(t, append(slices.Clone(tt.before), tt.event)...)
+			if tt.line == "" {
+				if len(got) != 0 {
+					t.Fatalf("it was told: %v", got)
+				}
+				return
+			}
+			if len(got) != 1 {
+				t.Fatalf("it was told in %d lines: %v", len(got), got)
+			}
+			want := lines(t, bytes.ReplaceAll([]byte(tt.line), []byte("\n"), nil))[0]
+			for key := range got[0] {
+				if _, wanted := want[key]; !wanted {
+					delete(got[0], key)
+				}
+			}
+			if diff := cmp.Diff(want, got[0]); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Every event there is has its line above.
+func TestLogTellsEveryEvent(t *testing.T) {
+	t.Parallel()
+	has := make(map[string]bool)
+	for _, tt := range narrated {
+		has[reflect.TypeOf(tt.event).Name()] = true
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), "../../actors/events.go", nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		if _, ok := spec.Type.(*ast.StructType); ok {
+			if events++; !has[spec.Name.Name] {
+				t.Errorf("nothing says how %s is told", spec.Name.Name)
+			}
+		}
+		return false
+	})
+	if events != len(has) {
+		t.Errorf("%d events are declared, %d told", events, len(has))
+	}
+}
+
+// A poller that does its work has nothing to say.
+func TestLogIsQuietWhenAllIsWell(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), 10*time.Second)
+	for i := range 100 {
+		id := fmt.Sprintf("p/b/%d", i+1)
+		n.observe(actors.HealthTold{Agent: "a", Health: "SERVING"})
+		n.observe(actors.CycleClosed{Cycle: int64(i), Statuses: 500})
+		n.observe(actors.ReportTaken{ID: id, Kept: 1})
+		n.observe(actors.ReportDelivered{ID: id, Took: time.Millisecond})
+	}
+	if log.Len() != 0 {
+		t.Errorf("it says:\n%s", log.String())
+	}
+}
+
+// What repeats is told the 1st, 2nd, 4th, 8th time, and so on.
+func TestLogThinsOutWhatRepeats(t *testing.T) {
+	t.Parallel()
+	retry := actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.Retry, Err: errAway}
+	hold := actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.Hold, Err: errRefused}
+	for name, tt := range map[string]struct {
+		before []actors.Event
+		event  actors.Event
+		field  string
+	}{
+		"core is away":     {event: retry, field: "failed_attempts"},
+		"core refuses us":  {event: hold, field: "failed_attempts"},
+		"away once more":   {before: []actors.Event{retry, retry, retry, actors.ReportDelivered{}}, event: retry, field: "failed_attempts"},
+		"answers too late": {event: actors.StatusDiscarded{Agent: "a", Check: "ssh"}, field: "discarded_total"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log bytes.Buffer
+			n := newNarrator(zerolog.New(&log), new(observe.Board), 10*time.Second)
+			for _, e := range tt.before {
+				n.observe(e)
+			}
+			log.Reset()
+			for range 20 {
+				n.observe(tt.event)
+			}
+			var got []float64
+			for _, line := range lines(t, log.Bytes()) {
+				number, _ := line[tt.field].(float64)
+				got = append(got, number)
+			}
+			if diff := cmp.Diff([]float64{1, 2, 4, 8, 16}, got); diff != "" {
+				t.Errorf("%s in the lines (-want +got):\n%s", tt.field, diff)
+			}
+		})
+	}
+}
