@@ -14,26 +14,35 @@ type agentReader struct {
 	dir    string
 }
 
-// read returns all agents of the table, sorted by name; it may be nil.
-func (r *agentReader) read(table *node) []check.Agent {
-	if table != nil && table.kind != nodeTable {
-		r.value(table, "found %s, want a table for each agent: write [agents.NAME]", table.found())
+// read returns all agents of the table, sorted by name. There may be no table; more than one is an
+// error by now, but each is read.
+func (r *agentReader) read(tables []*node) []check.Agent {
+	none := true
+	var written []*node
+	for _, table := range tables {
+		if table.kind != nodeTable {
+			r.value(table, "found %s, want a table for each agent: write [agents.NAME]", table.found())
+			none = false
+		}
+		written = append(written, table.sortedKids()...)
+	}
+	if len(written) == 0 {
+		if none {
+			r.warn("no agents configured: only heartbeats are reported")
+		}
 		return nil
 	}
-	if table == nil || len(table.kids) == 0 {
-		r.warn("no agents configured: only heartbeats are reported")
-		return nil
-	}
-	agents := make([]check.Agent, 0, len(table.kids))
+	agents := make([]check.Agent, 0, len(written))
 	var idle []string
-	for _, n := range table.sortedKids() {
+	for _, n := range written {
 		if n.kind != nodeTable {
 			r.value(n, "found %s, want a table: write [%s]", n.found(), n.path())
 			continue
 		}
 		agent := r.agent(n)
 		agents = append(agents, agent)
-		if len(agent.Checks) == 0 {
+		checks := n.kids[checksTable]
+		if len(agent.Checks) == 0 && !n.twice && (checks == nil || checks.kind == nodeArray) {
 			idle = append(idle, agent.Name)
 		}
 	}
@@ -48,13 +57,13 @@ func (r *agentReader) agent(n *node) check.Agent {
 		r.key(n, n.path(), "found %s as an agent's name, %s", foundText(n.key), want)
 	}
 	agentSpec.setDefaults(&entry)
-	var checks *node
+	var checks []*node
 	modeBad := false
 	w := &walker[agentEntry]{
 		spec: agentSpec, problems: r.problems,
 		set:   func(k *key[agentEntry], value any, _ *node) { store(k.field(&entry), value) },
 		bad:   func(name string) { modeBad = modeBad || name == "tls.mode" },
-		other: map[string]func(*node){checksTable: func(kid *node) { checks = kid }},
+		other: map[string]func(*node){checksTable: func(kid *node) { checks = append(checks, kid) }},
 	}
 	w.walk(n, "")
 	w.missing(n)
@@ -73,8 +82,8 @@ func (r *agentReader) agent(n *node) check.Agent {
 		})
 		resolvePaths(&entry.TLS, r.dir)
 	}
-	if checks != nil {
-		entry.Checks = r.checks(checks, &entry)
+	for _, array := range checks { // more than one is an error by now
+		entry.Checks = append(entry.Checks, r.checks(array, &entry)...)
 	}
 	return entry.Agent
 }

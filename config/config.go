@@ -5,7 +5,8 @@
 //     bound holds, every agent has its own final timeout, interval and identity. Nobody has to check it again.
 //   - Flags win over the environment, the environment over the file, the file over the defaults.
 //   - All that is wrong is reported at once, in order of position, and nothing is half applied: an
-//     error comes without a Config. Each error names its place, what was found and what is allowed.
+//     error comes without a Config, but with all warnings. Each error names its place, what was found
+//     and what is allowed. Only what is no TOML ends the reading of the file, at that place.
 //   - What cannot be understood is an error, never ignored. The one exception are POLLER_* variables
 //     that name no key, because Kubernetes injects such names: they make one warning.
 //   - Files that the configuration names (certificates, keys) are not opened.
@@ -152,7 +153,8 @@ type Source struct {
 // maxFile bounds the configuration file: more is a mistake, such as a path to something else.
 const maxFile = 64 << 20
 
-// Load reads src.File, if there is one, and parses it as Parse does.
+// Load reads src.File, if there is one, and returns what Parse makes of it. If the file cannot be
+// read, that is the only error, and there are no warnings.
 func Load(src Source) (*Config, []string, error) {
 	if src.File == "" {
 		return Parse("", nil, src)
@@ -166,7 +168,8 @@ func Load(src Source) (*Config, []string, error) {
 
 // Parse makes a Config of a file's text, then the environment and the flags of src. The name stands in
 // messages, and relative paths in the configuration start at its directory; src.File is not read. The strings
-// are warnings for the operator; the error is of type Errors.
+// are warnings for the operator, and come with an error as well as without. The error is of type Errors; with
+// one, the Config is nil.
 func Parse(name string, text []byte, src Source) (*Config, []string, error) {
 	return parse(name, text, src, hostAddresses)
 }

@@ -51,6 +51,7 @@ const (
 	nodeString
 	nodeInt
 	nodeOther // booleans, floats, dates and times: no key takes one
+	nodeBad   // no value, such as a number beyond all bounds; that is reported already
 )
 
 // nodeOrigin is how a table or an array came to be; TOML allows some to be added to later.
@@ -72,10 +73,13 @@ type node struct {
 	keyOff, off uint32
 	kind        nodeKind
 	origin      nodeOrigin
-	value       any // of nodeString a string, of nodeInt an int64, else what go-toml made of it
-	raw         string
-	kids        map[string]*node // of a table
-	elems       []*node          // of an array
+	// twice marks each of the nodes that have the same key.
+	twice   bool
+	value   any // of nodeString a string, of nodeInt an int64, else what go-toml made of it
+	raw     string
+	kids    map[string]*node // of a table
+	earlier []*node          // of a table: kids whose key was written again
+	elems   []*node          // of an array
 }
 
 // path returns the node's dotted key as TOML writes it, array indices in brackets.
@@ -121,7 +125,7 @@ func (n *node) found() string {
 		return "an array"
 	case nodeString:
 		return foundText(n.value.(string))
-	case nodeInt, nodeOther:
+	case nodeInt, nodeOther, nodeBad:
 	}
 	return shorten(n.raw)
 }
@@ -135,9 +139,20 @@ func shorten(s string) string {
 	return string([]rune(s)[:maxFound]) + "…"
 }
 
-// sortedKids returns the table's keys in the order of the file.
+// ambiguous tells whether the node or a table around it is one of those with the same key.
+func (n *node) ambiguous() bool {
+	for ; n != nil; n = n.parent {
+		if n.twice {
+			return true
+		}
+	}
+	return false
+}
+
+// sortedKids returns all of a table's kids in the order of the file.
 func (n *node) sortedKids() []*node {
-	kids := make([]*node, 0, len(n.kids))
+	kids := make([]*node, 0, len(n.earlier)+len(n.kids))
+	kids = append(kids, n.earlier...)
 	for _, kid := range n.kids {
 		kids = append(kids, kid)
 	}

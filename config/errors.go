@@ -71,8 +71,11 @@ type problem struct {
 	msg   string
 }
 
-// value reports what is wrong with the value of a node.
+// value reports what is wrong with the value of a node, unless it was no value to begin with.
 func (p *problems) value(n *node, format string, args ...any) {
+	if n.kind == nodeBad {
+		return
+	}
 	p.found = append(p.found, problem{place: place{node: n}, key: n.path(), msg: fmt.Sprintf(format, args...)})
 }
 
@@ -84,6 +87,11 @@ func (p *problems) key(n *node, key, format string, args ...any) {
 // at reports what is wrong with a key's value, wherever it was written.
 func (p *problems) at(where place, key, format string, args ...any) {
 	p.found = append(p.found, problem{place: where, key: key, msg: fmt.Sprintf(format, args...)})
+}
+
+// atOffset reports what is wrong with the text as a whole.
+func (p *problems) atOffset(offset int, format string, args ...any) {
+	p.value(&node{off: uint32(offset)}, format, args...) //nolint:gosec // maxFile bounds it
 }
 
 func (p *problems) warn(format string, args ...any) {

@@ -68,14 +68,19 @@ func FuzzTOML(f *testing.F) {
 		"a = {b = 1, b = 2}\n", "a = [1, [2, {b = 3}]]\n", "a = {b = {c = 1}, b.d = 2}\n", "a = 1e5\nb = inf\nc = 0x1F\nd = 1_000\n",
 		"a = 1979-05-27 07:32:00Z\nb = 07:32:00\nc = 1979-05-27\n", "a = 9223372036854775808\n", "a = '''\nx'''\n\"\" = 1\n", "a = -0\nb = +1\n",
 		"a = 2024-02-30\n", "a.b = 1\na = 2\n", "a = 1\na.b = 2\n", "[[a.b]]\n[a]\nb.c = 1\n", "[[a]]\nb = 1\n[[a.c]]\n[[a.c]]\n", "a = 00:00:99\n",
+		"a = 99999999999999999999\na = 1\n[b]\n[b]\n", "a = [0xFFFFFFFFFFFFFFFFF, -9_223_372_036_854_775_809]\n",
 	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		doc := newDocument("x.toml", text)
-		root, err := parseTOML(doc)
+		p := &problems{doc: newDocument("x.toml", text)}
+		root := parseTOML(p)
+		err := p.errors()
+		if root == nil && err == nil {
+			t.Fatal("neither a table nor an error")
+		}
 		var want map[string]any
-		wantErr := toml.Unmarshal(doc.text, &want)
+		wantErr := toml.Unmarshal(p.doc.text, &want)
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("we say %v, go-toml says %v", err, wantErr)
 		}
@@ -103,7 +108,7 @@ func (n *node) tree() any {
 			out = append(out, elem.tree())
 		}
 		return out
-	case nodeString, nodeInt, nodeOther:
+	case nodeString, nodeInt, nodeOther, nodeBad:
 	}
 	return n.value
 }

@@ -57,7 +57,7 @@ func AddFlags(fs *pflag.FlagSet) {
 type layers struct {
 	*problems
 	merged *koanf.Koanf
-	// origins tell who wrote each key last; bad keys were written wrong somewhere.
+	// origins tell who wrote each key last; bad keys were written wrong somewhere, or twice in the file.
 	origins map[string]place
 	bad     map[string]bool
 }

@@ -125,6 +125,101 @@ func TestNoFollowUps(t *testing.T) {
 	}
 }
 
+// TestTwice makes sure that nothing follows from values of which nobody knows which one is meant.
+func TestTwice(t *testing.T) {
+	t.Parallel()
+	const again = ": already written on line 4; write it once"
+	const agent = "\n[agents.a]\naddress = \"127.0.0.1:1\"\n"
+	const checks = "[[agents.a.checks]]\nname = \"ssh\"\ntype = \"port\"\n"
+	const named = "\npoller_id = \"edge-1\"\nsource_ip = \"192.0.2.10\"\n[core]\n"
+	tests := map[string]struct {
+		text, want string
+	}{
+		"a check's interval": {
+			text: minimal + "poll.interval = \"7s\"\npoll.interval = \"11s\"" + agent + checks + "interval = \"30s\"\n",
+			want: "5:6: poll.interval" + again,
+		},
+		"a timeout": {
+			text: minimal + "[poll]\ninterval = \"7s\"\n[poll]\ntimeout = \"9s\"\n",
+			want: "6:2: poll" + again,
+		},
+		"a required key in the first table":  {text: named + "addresses = [\"a:1\"]\n[core]\n", want: "6:2: core" + again},
+		"a required key in the second table": {text: named + "[core]\naddresses = [\"a:1\"]\n", want: "5:2: core" + again},
+		"an identity":                        {text: minimal + "[tls]\nmode = \"mtls\"\n[tls]\nca_file = \"ca.pem\"\n", want: "6:2: tls" + again},
+		"an agent's identity": {
+			text: minimal + agent[1:] + "[agents.a.tls]\nmode = \"mtls\"\n[agents.a.tls]\nca_file = \"ca.pem\"\n",
+			want: "8:11: agents.a.tls: already written on line 6; write it once",
+		},
+		"an agent copied":       {text: minimal + agent[1:] + checks + agent[1:] + checks, want: "9:9: agents.a" + again},
+		"an agent continued":    {text: minimal + agent[1:] + "[agents.a]\ntimeout = \"5s\"\n", want: "6:9: agents.a" + again},
+		"an agent's first part": {text: minimal + "[agents.a]\ntimeout = \"5s\"\n" + agent[1:], want: "6:9: agents.a" + again},
+		"the agents": {
+			text: minimal + "[agents]\na.address = \"127.0.0.1:1\"\n[agents]\nb.address = \"127.0.0.1:1\"\n",
+			want: "6:2: agents" + again,
+		},
+		"the source": {text: minimal + "source_ip = \"auto\"\n", want: "4:1: source_ip: already written on line 2; write it once"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, _, err := parse("poller.toml", []byte(test.text), Source{}, noAddresses)
+			if want := "poller.toml:" + test.want; err == nil || err.Error() != want {
+				t.Errorf("got:\n%v\nwant:\n%s", err, want)
+			}
+		})
+	}
+}
+
+// TestWarningsWithErrors makes sure that an error keeps no warning from the operator.
+func TestWarningsWithErrors(t *testing.T) {
+	t.Parallel()
+	const identity = `tls: mode "tls" shows checkers and core no certificate of ours, so cert_file and key_file are not used; ` +
+		`write mode = "mtls" if they ask for one`
+	const environment = "environment: these variables set no key and are ignored: POLLER_X; " +
+		"core.timeout is set by POLLER_CORE__TIMEOUT, with two underscores for the dot, and agents by the file alone"
+	const tls = "tls = { mode = \"tls\", cert_file = \"a.pem\", key_file = \"a.key\" }\n"
+	src := Source{Environ: []string{"POLLER_X=", "POLLER_LOG__LEVEL=loud"}}
+	const loud = "\nenvironment POLLER_LOG__LEVEL: log.level: found \"loud\", want one of trace, debug, info, warn, error"
+	tests := map[string]struct {
+		text, want string
+		warnings   []string
+	}{
+		"a value": {
+			text: minimal + tls + "poll.rate = 0\n", want: "poller.toml:5:13: poll.rate: found 0, want more than zero" + loud,
+			warnings: []string{environment, identity, noAgents},
+		},
+		"no TOML": {
+			text: tls + "poll.rate\n", want: "poller.toml:2:10: not valid TOML: expected '=' after key" + loud,
+			warnings: []string{environment},
+		},
+		"checks that are none": {
+			text: minimal + "agents.a = { address = \"a:1\", checks = 5 }\nagents.b = { address = \"b:1\", checks = [] }\n",
+			want: "poller.toml:4:40: agents.a.checks: found 5, want an array of tables: write [[agents.a.checks]] before each check" + loud,
+			warnings: []string{
+				environment, `agents without checks are asked nothing: "b"; add [[agents.NAME.checks]]`,
+			},
+		},
+		"a source that is none": {
+			text: "poller_id = \"edge-1\"\nsource_ip = 5\ncore.addresses = [\"a:1\"]\nagents = 5\n",
+			want: "poller.toml:2:13: source_ip: found 5, want text in quotes: \"5\"\n" +
+				"poller.toml:4:10: agents: found 5, want a table for each agent: write [agents.NAME]" + loud,
+			warnings: []string{environment},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, warnings, err := parse("poller.toml", []byte(test.text), src, noAddresses)
+			if c != nil || err == nil || err.Error() != test.want {
+				t.Errorf("Config %v, errors:\n%v\nwant:\n%s", c, err, test.want)
+			}
+			if diff := cmp.Diff(test.warnings, warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestUnknownVariables(t *testing.T) {
 	t.Parallel()
 	src := Source{Environ: []string{

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,17 +11,18 @@ import (
 
 // parse is Parse with the host's addresses as a parameter.
 func parse(name string, text []byte, src Source, addresses addressesFunc) (*Config, []string, error) {
-	doc := newDocument(name, text)
-	root, err := parseTOML(doc)
-	if err != nil {
-		return nil, nil, syntaxErrors(doc, err)
-	}
-	p := &problems{doc: doc}
+	p := &problems{doc: newDocument(name, text)}
 	l := newLayers(p)
-	var agents *node
-	l.file(root, func(n *node) { agents = n })
+	root := parseTOML(p)
+	var agents []*node
+	if root != nil {
+		l.file(root, func(n *node) { agents = append(agents, n) })
+	}
 	l.environment(src.Environ)
 	l.flags(src.Flags)
+	if root == nil { // nobody knows what the file would say, so nothing follows from it
+		return nil, p.warnings, p.errors()
+	}
 	c := &Config{}
 	l.bind(c, root)
 	l.validate(c)
@@ -30,20 +30,13 @@ func parse(name string, text []byte, src Source, addresses addressesFunc) (*Conf
 	l.identities(c, root, dir)
 	reader := &agentReader{layers: l, config: c, dir: dir}
 	c.Agents = reader.read(agents)
-	c.SourceIP = resolveSource(c.SourceIP, src.Environ, addresses, p)
+	if !l.bad["source_ip"] {
+		c.SourceIP = resolveSource(c.SourceIP, src.Environ, addresses, p)
+	}
 	if err := p.errors(); err != nil {
-		return nil, nil, err
+		return nil, p.warnings, err
 	}
 	return c, p.warnings, nil
-}
-
-// syntaxErrors are the errors of a text that is no TOML: the first, because what follows makes no sense.
-func syntaxErrors(doc *document, err error) error {
-	e := Error{File: doc.name, Msg: err.Error()}
-	if bad, ok := errors.AsType[*syntaxError](err); ok && doc.name != "" {
-		e.Line, e.Column = doc.position(bad.offset)
-	}
-	return Errors{e}
 }
 
 // directory is where relative paths in the configuration start.

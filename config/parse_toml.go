@@ -3,7 +3,6 @@ package config
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,50 +16,44 @@ import (
 // go-toml's own Unmarshal keeps no positions of values, and looks for keys that are written twice
 // through a list: with 10,000 agents that takes seconds. So we use its parser, and the rules on which tables
 // may be written again, and how, are here. A test holds them against Unmarshal.
+//
+// TOML forbids to write a key twice, and numbers of more than 64 bits; but what is meant is clear enough to
+// read on and to look for what else is wrong.
 type builder struct {
+	*problems
 	parser unstable.Parser
-	doc    *document
 	root   *node
 	table  *node // where key = value goes
 }
 
-// syntaxError is what makes a text no TOML.
-type syntaxError struct {
-	offset int
-	msg    string
-}
-
-func (e *syntaxError) Error() string { return e.msg }
-
-func syntaxAt(offset uint32, format string, args ...any) error {
-	return &syntaxError{offset: int(offset), msg: fmt.Sprintf(format, args...)}
-}
-
-// parseTOML returns the root table. The error is a *syntaxError.
-func parseTOML(doc *document) (*node, error) {
-	if err := checkText(doc.text); err != nil {
-		return nil, err
+// parseTOML returns the root table, or nil if the text can't be understood as one. It is TOML if
+// there are no problems.
+func parseTOML(p *problems) *node {
+	if !checkText(p) {
+		return nil
 	}
-	b := &builder{doc: doc, root: &node{index: -1, kids: map[string]*node{}}}
+	b := &builder{problems: p, root: &node{index: -1, kids: map[string]*node{}}}
 	b.table = b.root
-	b.parser.Reset(doc.text)
+	b.parser.Reset(p.doc.text)
 	for b.parser.NextExpression() {
-		if err := b.expression(b.parser.Expression()); err != nil {
-			return nil, err
-		}
+		b.expression(b.parser.Expression())
 	}
 	if err := b.parser.Error(); err != nil {
-		return nil, b.parserError(err)
+		b.parserError(err)
+		return nil
 	}
-	return b.root, nil
+	return b.root
 }
 
-func checkText(text []byte) error {
+// checkText reports what is no text for the parser.
+func checkText(p *problems) bool {
+	text := p.doc.text
 	if len(text) > maxFile {
-		return syntaxAt(0, "the file is larger than %s; is this the configuration file?", formatSize(maxFile))
+		p.atOffset(0, "the file is larger than %s; is this the configuration file?", formatSize(maxFile))
+		return false
 	}
 	if utf8.Valid(text) {
-		return nil
+		return true
 	}
 	rest := text
 	for {
@@ -70,118 +63,113 @@ func checkText(text []byte) error {
 		}
 		rest = rest[size:]
 	}
-	return syntaxAt(uint32(len(text)-len(rest)), //nolint:gosec // maxFile bounds it
-		"found the byte 0x%02x, which is not UTF-8; save the file as UTF-8", rest[0])
+	p.atOffset(len(text)-len(rest), "found the byte 0x%02x, which is not UTF-8; save the file as UTF-8", rest[0])
+	return false
 }
 
-func (b *builder) parserError(err error) error {
+func (b *builder) parserError(err error) {
 	bad, ok := errors.AsType[*unstable.ParserError](err)
 	if !ok {
-		return syntaxAt(0, "not valid TOML: %v", err)
+		b.atOffset(0, "not valid TOML: %v", err)
+		return
 	}
 	// The highlight is a part of the text; at the end of the text it may be empty.
 	offset := len(b.doc.text) - cap(bad.Highlight)
-	return &syntaxError{offset: max(0, min(offset, len(b.doc.text))), msg: "not valid TOML: " + bad.Message}
+	b.atOffset(max(0, min(offset, len(b.doc.text))), "not valid TOML: %s", bad.Message)
 }
 
-func (b *builder) expression(n *unstable.Node) error {
-	switch n.Kind { // no other kind is an expression
+func (b *builder) expression(n *unstable.Node) {
+	switch n.Kind {
 	case unstable.KeyValue:
-		return b.keyValue(b.table, n)
+		b.keyValue(b.table, n)
 	case unstable.Table:
-		return b.header(n)
+		b.header(n)
 	case unstable.ArrayTable:
-		return b.arrayHeader(n)
+		b.arrayHeader(n)
 	default:
-		return syntaxAt(0, "not valid TOML: unexpected %s", n.Kind)
+		panic("config: the parser returned an expression of kind " + n.Kind.String())
 	}
 }
 
 // header is [a.b.c].
-func (b *builder) header(n *unstable.Node) error {
-	parent, key, err := b.headerParent(n)
-	if err != nil {
-		return err
-	}
+func (b *builder) header(n *unstable.Node) {
+	parent, key := b.headerParent(n)
 	old := parent.kids[string(key.Data)]
 	switch {
 	case old == nil:
 		b.table = add(parent, key, nodeTable, fromHeader)
-		return nil
 	case old.kind == nodeTable && old.origin == fromPath:
 		old.origin, old.keyOff, old.off = fromHeader, key.Raw.Offset, key.Raw.Offset
 		b.table = old
-		return nil
+	default:
+		b.table = b.again(old, key, nodeTable, fromHeader)
 	}
-	return b.twice(old, key)
 }
 
 // arrayHeader is [[a.b.c]].
-func (b *builder) arrayHeader(n *unstable.Node) error {
-	parent, key, err := b.headerParent(n)
-	if err != nil {
-		return err
-	}
+func (b *builder) arrayHeader(n *unstable.Node) {
+	parent, key := b.headerParent(n)
 	array := parent.kids[string(key.Data)]
 	switch {
 	case array == nil:
 		array = add(parent, key, nodeArray, fromHeader)
 	case array.kind != nodeArray || array.origin != fromHeader:
-		return b.twice(array, key)
+		array = b.again(array, key, nodeArray, fromHeader)
 	}
 	b.table = &node{
 		parent: array, index: len(array.elems), keyOff: key.Raw.Offset, off: key.Raw.Offset,
 		kind: nodeTable, origin: fromHeader, kids: map[string]*node{},
 	}
 	array.elems = append(array.elems, b.table)
-	return nil
 }
 
 // headerParent walks a header's key but for its last part, which it returns.
-func (b *builder) headerParent(n *unstable.Node) (*node, *unstable.Node, error) {
+func (b *builder) headerParent(n *unstable.Node) (*node, *unstable.Node) {
 	table := b.root
 	keys := n.Key()
 	for keys.Next() {
 		key := keys.Node()
 		if keys.IsLast() {
-			return table, key, nil
+			return table, key
 		}
 		next := table.kids[string(key.Data)]
 		switch {
 		case next == nil:
 			next = add(table, key, nodeTable, fromPath)
 		case next.origin == fromLiteral || next.kind != nodeTable && next.kind != nodeArray:
-			return nil, nil, b.twice(next, key)
+			next = b.again(next, key, nodeTable, fromPath)
 		case next.kind == nodeArray:
 			next = next.elems[len(next.elems)-1]
 		}
 		table = next
 	}
-	return nil, nil, syntaxAt(0, "not valid TOML: a header without a name")
+	panic("config: the parser returned a header without a name")
 }
 
 // keyValue is a.b.c = value, in the table of the last header or in an inline table.
-func (b *builder) keyValue(table *node, n *unstable.Node) error {
+func (b *builder) keyValue(table *node, n *unstable.Node) {
 	keys := n.Key()
 	for keys.Next() {
 		key := keys.Node()
 		old := table.kids[string(key.Data)]
 		if keys.IsLast() {
-			if old != nil {
-				return b.twice(old, key)
+			if old == nil {
+				old = add(table, key, nodeTable, fromLiteral)
+			} else {
+				old = b.again(old, key, nodeTable, fromLiteral)
 			}
-			kid := add(table, key, nodeTable, fromLiteral)
-			return b.value(kid, n.Value(), b.valueOffset(key))
+			b.fill(old, n.Value(), b.valueOffset(key))
+			return
 		}
 		switch {
 		case old == nil:
 			old = add(table, key, nodeTable, fromDots)
 		case old.kind != nodeTable || old.origin != fromDots:
-			return b.twice(old, key)
+			old = b.again(old, key, nodeTable, fromDots)
 		}
 		table = old
 	}
-	return syntaxAt(0, "not valid TOML: a value without a key")
+	panic("config: the parser returned a value without a key")
 }
 
 func add(parent *node, key *unstable.Node, kind nodeKind, origin nodeOrigin) *node {
@@ -196,9 +184,15 @@ func add(parent *node, key *unstable.Node, kind nodeKind, origin nodeOrigin) *no
 	return n
 }
 
-func (b *builder) twice(old *node, key *unstable.Node) error {
+// again reports that the key of old is written twice, and adds another node for it.
+func (b *builder) again(old *node, key *unstable.Node, kind nodeKind, origin nodeOrigin) *node {
 	line, _ := b.doc.position(int(old.keyOff))
-	return syntaxAt(key.Raw.Offset, "%s is already written on line %d; write it once", old.path(), line)
+	n := add(old.parent, key, kind, origin)
+	old.parent.earlier = append(old.parent.earlier, old)
+	old.twice, n.twice = true, true
+	// A later header may move n.
+	b.key(&node{keyOff: key.Raw.Offset}, n.path(), "already written on line %d; write it once", line)
+	return n
 }
 
 // valueOffset finds where the value after a key starts: the parser does not say it of arrays.
@@ -208,18 +202,15 @@ func (b *builder) valueOffset(key *unstable.Node) uint32 {
 	return key.Raw.Offset + key.Raw.Length + uint32(len(rest)-len(value)) //nolint:gosec // maxFile bounds it
 }
 
-// value fills in n from v, whose offset is as given.
-func (b *builder) value(n *node, v *unstable.Node, offset uint32) error {
+// fill fills in n from v, whose offset is as given.
+func (b *builder) fill(n *node, v *unstable.Node, offset uint32) {
 	n.off, n.origin = offset, fromLiteral
 	switch v.Kind { // all others are scalars
 	case unstable.InlineTable:
 		n.kind, n.kids = nodeTable, map[string]*node{}
 		for kids := v.Children(); kids.Next(); {
-			if err := b.keyValue(n, kids.Node()); err != nil {
-				return err
-			}
+			b.keyValue(n, kids.Node())
 		}
-		return nil
 	case unstable.Array:
 		n.kind = nodeArray
 		for elems := v.Children(); elems.Next(); {
@@ -228,36 +219,46 @@ func (b *builder) value(n *node, v *unstable.Node, offset uint32) error {
 			if raw := elems.Node().Raw; raw.Length > 0 {
 				at = raw.Offset
 			}
-			if err := b.value(elem, elems.Node(), at); err != nil {
-				return err
-			}
+			b.fill(elem, elems.Node(), at)
 			elem.keyOff = elem.off
 			n.elems = append(n.elems, elem)
 		}
-		return nil
 	case unstable.String:
 		n.kind, n.value = nodeString, string(v.Data)
-		return nil
 	default:
-		return n.scalar(string(v.Data))
+		b.scalar(n, string(v.Data))
 	}
 }
 
 // scalar fills in a number, a boolean, a date or a time.
-func (n *node) scalar(raw string) error {
+func (b *builder) scalar(n *node, raw string) {
 	n.raw = raw
 	// Few values are not strings, and plain numbers are the most of them.
 	if i, err := strconv.ParseInt(raw, 10, 64); err == nil && strconv.FormatInt(i, 10) == raw {
 		n.kind, n.value = nodeInt, i
-		return nil
+		return
 	}
 	var one struct{ V any }
 	if err := toml.Unmarshal([]byte("V = "+raw), &one); err != nil {
-		return syntaxAt(n.off, "not valid TOML: found %s: %s", shorten(raw), strings.TrimPrefix(err.Error(), "toml: "))
+		if bound := beyond(raw); bound != 0 {
+			b.value(n, "found %s, which is beyond %d, where numbers end", shorten(raw), bound)
+		} else {
+			b.value(n, "not valid TOML: found %s: %s", shorten(raw), strings.TrimPrefix(err.Error(), "toml: "))
+		}
+		n.kind = nodeBad
+		return
 	}
 	n.kind, n.value = nodeOther, one.V
 	if _, ok := one.V.(int64); ok {
 		n.kind = nodeInt
 	}
-	return nil
+}
+
+// beyond returns the bound that an integer of TOML breaks, 0 if it is none or breaks none.
+func beyond(raw string) int64 {
+	i, err := strconv.ParseInt(strings.ReplaceAll(raw, "_", ""), 0, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		return i
+	}
+	return 0
 }

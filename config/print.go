@@ -74,7 +74,7 @@ func (p *printer) agent(a *check.Agent, inherited check.TLS) {
 func format(kind kind, field any) string {
 	switch f := field.(type) {
 	case *string:
-		return quote(mask(*f))
+		return quote(Mask(*f))
 	case *check.TLSMode:
 		return quote(string(*f))
 	case *int:
@@ -91,7 +91,7 @@ func format(kind kind, field any) string {
 	case *[]string:
 		items := make([]string, len(*f))
 		for i, s := range *f {
-			items[i] = quote(mask(s))
+			items[i] = quote(Mask(s))
 		}
 		return "[" + strings.Join(items, ", ") + "]"
 	}
@@ -102,8 +102,10 @@ func format(kind kind, field any) string {
 // because passwords with an @ in them are written unescaped often enough.
 var passwordPattern = regexp.MustCompile(`(://[^\s/?#:@]*:)[^\s/?#]*@`)
 
-// mask hides passwords in URLs.
-func mask(s string) string {
+// Mask returns s with *** for the password in the user information of each URL in it, whatever else s
+// holds: https://user:***@host. A text without one is returned as it is. It sees no other secrets, such as
+// those in a URL's path or query.
+func Mask(s string) string {
 	if !strings.Contains(s, "://") {
 		return s
 	}

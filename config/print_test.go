@@ -32,26 +32,26 @@ type fataler interface {
 func masked(c *Config) *Config {
 	out := *c
 	for _, s := range []*string{&out.PollerID, &out.Partition, &out.SourceIP, &out.KVStoreID} {
-		*s = mask(*s)
+		*s = Mask(*s)
 	}
 	maskTLS(&out.TLS)
 	maskTLS(&out.Core.TLS)
 	out.Agents = slices.Clone(c.Agents)
 	for i := range out.Agents {
 		a := &out.Agents[i]
-		a.HealthService = mask(a.HealthService)
+		a.HealthService = Mask(a.HealthService)
 		maskTLS(&a.TLS)
 		a.Checks = slices.Clone(a.Checks)
 		for j := range a.Checks {
 			k := &a.Checks[j]
-			k.Name, k.Type, k.Details = mask(k.Name), mask(k.Type), mask(k.Details)
+			k.Name, k.Type, k.Details = Mask(k.Name), Mask(k.Type), Mask(k.Details)
 		}
 	}
 	return &out
 }
 
 func maskTLS(tls *check.TLS) {
-	tls.CertFile, tls.KeyFile, tls.CAFile = mask(tls.CertFile), mask(tls.KeyFile), mask(tls.CAFile)
+	tls.CertFile, tls.KeyFile, tls.CAFile = Mask(tls.CertFile), Mask(tls.KeyFile), Mask(tls.CAFile)
 }
 
 // roundTrip fails unless what is printed parses to the same again.
@@ -160,8 +160,8 @@ func TestMask(t *testing.T) {
 		"127.0.0.1:22":                  "127.0.0.1:22",
 		"user:name@host":                "user:name@host",
 	} {
-		if got := mask(s); got != want {
-			t.Errorf("mask(%q) = %q, want %q", s, got, want)
+		if got := Mask(s); got != want {
+			t.Errorf("Mask(%q) = %q, want %q", s, got, want)
 		}
 	}
 	c, _ := mustParse(t, string(read(t, "testdata/good/full.toml")))
@@ -189,7 +189,7 @@ func TestPrintProperty(t *testing.T) {
 		c.TLS, c.Core.TLS = identity.Draw(t, "tls"), identity.Draw(t, "core")
 		for _, agent := range rapid.SliceOfNDistinct(name, 0, 4, rapid.ID[string]).Draw(t, "agents") {
 			a := check.Agent{Name: agent, Address: "[::1]:1", HealthService: free.Draw(t, "health"), TLS: identity.Draw(t, "identity")}
-			for _, n := range rapid.SliceOfNDistinct(name, 0, 4, mask).Draw(t, "checks") {
+			for _, n := range rapid.SliceOfNDistinct(name, 0, 4, Mask).Draw(t, "checks") {
 				k := check.Check{Name: n, Type: name.Draw(t, "type"), Details: free.Draw(t, "details"), Port: rapid.Int32Range(0, maxPort).Draw(t, "port")}
 				k.Interval = c.Poll.Interval * time.Duration(rapid.IntRange(1, 9).Draw(t, "multiple"))
 				k.Timeout = time.Duration(rapid.Int64Range(1, int64(c.Poll.Interval)).Draw(t, "timeout"))

@@ -65,9 +65,9 @@ func (s *spec[T]) setDefaults(target *T) {
 type walker[T any] struct {
 	*spec[T]
 	problems *problems
-	// set takes each value that is well.
+	// set takes each value that is well, the last one last if there are more.
 	set func(k *key[T], value any, n *node)
-	// bad takes the name of each key whose value is not; may be nil.
+	// bad takes the name of each key whose value is not, or is one of several; may be nil.
 	bad func(name string)
 	// other reads what is not a simple value, if the name is one of those.
 	other map[string]func(*node)
@@ -75,23 +75,31 @@ type walker[T any] struct {
 
 // walk reads table, whose name within T is as given, and what is below it.
 func (w *walker[T]) walk(table *node, name string) {
+	for _, kid := range table.earlier {
+		w.kid(kid, name)
+	}
 	for _, kid := range table.kids {
-		full := join(name, kid.key)
-		_, isTable := w.tables[full]
-		switch other := w.other[full]; {
-		case strings.Contains(kid.key, "."): // quoted: it must not pass for a dotted key
-			w.unknown(kid, name)
-		case other != nil:
-			other(kid)
-		case w.byName[full] != nil:
-			w.leaf(w.byName[full], kid)
-		case isTable && kid.kind == nodeTable:
-			w.walk(kid, full)
-		case isTable:
-			w.problems.value(kid, "found %s, want a table: write [%s]", kid.found(), kid.path())
-		default:
-			w.unknown(kid, name)
-		}
+		w.kid(kid, name)
+	}
+}
+
+// kid reads one key of the table whose name within T is as given.
+func (w *walker[T]) kid(n *node, table string) {
+	full := join(table, n.key)
+	_, isTable := w.tables[full]
+	switch other := w.other[full]; {
+	case strings.Contains(n.key, "."): // quoted: it must not pass for a dotted key
+		w.unknown(n, table)
+	case other != nil:
+		other(n)
+	case w.byName[full] != nil:
+		w.leaf(w.byName[full], n)
+	case isTable && n.kind == nodeTable:
+		w.walk(n, full)
+	case isTable:
+		w.problems.value(n, "found %s, want a table: write [%s]", n.found(), n.path())
+	default:
+		w.unknown(n, table)
 	}
 }
 
@@ -103,7 +111,9 @@ func (w *walker[T]) leaf(k *key[T], n *node) {
 	value, bad := k.fromNode(n)
 	if bad == nil {
 		w.set(k, value, n)
-		return
+	}
+	if w.bad != nil && (bad != nil || n.ambiguous()) {
+		w.bad(k.name)
 	}
 	for _, f := range bad {
 		at := n
@@ -112,17 +122,18 @@ func (w *walker[T]) leaf(k *key[T], n *node) {
 		}
 		w.problems.value(at, "%s", f.msg)
 	}
-	if w.bad != nil {
-		w.bad(k.name)
-	}
 }
 
 func (w *walker[T]) unknown(n *node, table string) {
 	w.problems.key(n, n.path(), "unknown key%s", w.hint(n.key, table))
 }
 
-// missing reports the required keys that the table, read at the name of T, does not have.
+// missing reports the required keys that the table, read at the name of T, does not have. If the table
+// is written twice, the other may have them.
 func (w *walker[T]) missing(table *node) {
+	if table.twice {
+		return
+	}
 	for i := range w.keys {
 		k := &w.keys[i]
 		if k.required != "" && table.kids[k.name] == nil {

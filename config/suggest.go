@@ -40,7 +40,8 @@ func suggestText(s string, allowed []string) string {
 	return ""
 }
 
-// nearest returns the candidate that differs in the fewest letters, "" if all differ in too many.
+// nearest returns the candidate with the fewest slips to the name, "" if all have too many. A slip is a
+// letter too many, too few or wrong, or two neighbours swapped.
 func nearest(name string, candidates []string) string {
 	// Nobody mistypes that much, and the cost grows with the length.
 	const tooLong = 64
@@ -50,9 +51,21 @@ func nearest(name string, candidates []string) string {
 	name = strings.ToLower(strings.ReplaceAll(name, "-", "_"))
 	best, distance := "", max(1, len(name)/3)+1
 	for _, c := range slices.Sorted(slices.Values(candidates)) {
-		if d := levenshtein.ComputeDistance(name, strings.ToLower(c)); d < distance {
+		if d := slips(name, strings.ToLower(c)); d < distance {
 			best, distance = c, d
 		}
 	}
 	return best
+}
+
+// slips returns the edits from a to b, of which one may be a swap of neighbours.
+func slips(a, b string) int {
+	least := levenshtein.ComputeDistance(a, b)
+	letters := []rune(a)
+	for i := 1; i < len(letters) && least > 1; i++ {
+		letters[i-1], letters[i] = letters[i], letters[i-1]
+		least = min(least, 1+levenshtein.ComputeDistance(string(letters), b))
+		letters[i-1], letters[i] = letters[i], letters[i-1]
+	}
+	return least
 }

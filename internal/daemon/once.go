@@ -143,7 +143,7 @@ func printDetail(w io.Writer, cfg *config.Config, o Outcome) error {
 	}
 	_, err = fmt.Fprintf(w, "\nasked     %s at %s: type %q, details %q, port %d, timeout %v\n"+
 		"took      %v; response time %v\nanswer    %s\nenvelope  %s\nto core   %s\n",
-		o.Status.Agent.Name, o.Status.Agent.Address, o.Status.Check.Type, o.Status.Check.Details, o.Status.Check.Port, o.Status.Check.Timeout,
+		o.Status.Agent.Name, o.Status.Agent.Address, o.Status.Check.Type, config.Mask(o.Status.Check.Details), o.Status.Check.Port, o.Status.Check.Timeout,
 		o.Took, o.Status.ResponseTime, raw, envelope, fields)
 	return err
 }
