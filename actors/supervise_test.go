@@ -19,8 +19,14 @@ func TestAgentThatPanicsOnEveryRun(t *testing.T) {
 		bad.connections = func() uint64 { panic("test fault") }
 		w.start()
 		w.pass(4*time.Minute - time.Millisecond)
+		others, own := 0, make(map[bool]int)
 		for i, cycle := range w.wantWhole(120) {
 			for key, s := range cycle {
+				if strings.HasPrefix(key, "a007/") {
+					own[s.GetAvailable()]++
+				} else if s.GetAvailable() {
+					others++
+				}
 				switch {
 				case !strings.HasPrefix(key, "a007/"):
 					if !s.GetAvailable() {
@@ -46,6 +52,8 @@ func TestAgentThatPanicsOnEveryRun(t *testing.T) {
 				parked++
 			}
 		}
+		t.Logf("runs of others answered: %d of %d; its own: %d answered before it failed, %d no_answer; %d failures, %d of them parked",
+			others, 120*19*5, own[true], own[false], len(failed), parked)
 		// Budget 3 per minute, then one try per minute.
 		if parked != 3 && parked != 4 || len(failed) != parked+3 {
 			t.Errorf("%d failures, %d of them parked", len(failed), parked)
