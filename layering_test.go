@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"proto/monitoring":   {},
 	"sdk":                {"internal/tlsid", "proto/monitoring"},
 	// Support for tests of other packages.
+	"internal/proptest":        {},
 	"internal/tlsid/tlsidtest": {"internal/check"},
 }
 

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -9,26 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/serviceradar/poller/internal/proptest"
+
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
-// TestMain gives the property tests the same seed each time, so that a run is repeatable and a
-// red one is never a matter of luck. Another -rapid.seed looks elsewhere.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if flag.Lookup("rapid.seed").Value.String() == "0" {
-		set("rapid.seed", "20260301")
-	}
-	set("rapid.nofailfile", "true")
-	os.Exit(m.Run())
-}
-
-func set(name, value string) {
-	if err := flag.Set(name, value); err != nil {
-		panic(err)
-	}
-}
+func TestMain(m *testing.M) { os.Exit(proptest.Main(m)) }
 
 var start = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 

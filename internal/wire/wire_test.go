@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"flag"
 	"os"
 	"testing"
 	"time"
@@ -10,24 +9,10 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/proptest"
 )
 
-// TestMain gives the property tests the same seed each time, so that a run is repeatable and a
-// red one is never a matter of luck. Another -rapid.seed looks elsewhere.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if flag.Lookup("rapid.seed").Value.String() == "0" {
-		set("rapid.seed", "20260301")
-	}
-	set("rapid.nofailfile", "true")
-	os.Exit(m.Run())
-}
-
-func set(name, value string) {
-	if err := flag.Set(name, value); err != nil {
-		panic(err)
-	}
-}
+func TestMain(m *testing.M) { os.Exit(proptest.Main(m)) }
 
 // identity is a poller's with nothing to escape.
 func identity() *Identity {
