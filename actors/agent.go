@@ -115,7 +115,7 @@ func (a *agent) run(runs []check.Run) {
 
 func (a *agent) start(run check.Run) {
 	if err := a.dial(); err != nil {
-		a.settle(run, failed(run, err, 0))
+		a.settle(run, run.FailedBy(err, 0))
 		return
 	}
 	permit, admitted := a.breaker.Ask()
@@ -171,7 +171,7 @@ func (a *agent) ask(run check.Run, permit machine.Permit) {
 func (a *agent) answered(m answered) {
 	status := m.run.Answered(m.answer, m.took)
 	if m.err != nil {
-		status = failed(m.run, m.err, m.took)
+		status = m.run.FailedBy(m.err, m.took)
 	}
 	if detail := ownFault(m, status.Reason); detail != "" {
 		status = m.run.Failed(check.NoAnswer, detail, m.took)
@@ -207,14 +207,6 @@ func ownFault(m answered, reason check.Reason) string {
 			m.given.Round(time.Millisecond), m.run.Check.Timeout)
 	}
 	return ""
-}
-
-// failed returns the status of a run whose call failed.
-func failed(run check.Run, err error, took time.Duration) check.Status {
-	if f, ok := errors.AsType[*check.Failure](err); ok {
-		return run.Failed(f.Reason, f.Detail, took)
-	}
-	return run.Failed(check.Internal, err.Error(), took)
 }
 
 // breakerMoved does what a transition of the breaker since before asks for.
@@ -314,7 +306,7 @@ func (a *agent) tell(status check.Status) {
 		})
 	}
 	a.last[status.Check] = now
-	a.env.send(a.env.pid(pollerName), settled{status: status})
+	a.env.send(a.env.poller, settled{status: status})
 }
 
 // excerpt is as much of a checker's message as fits into a line of the log.

@@ -304,7 +304,7 @@ func (p *poller) sendReport(now time.Time) {
 	}
 	if r := &p.ledger.untaken[0]; !now.Before(r.sent.Add(p.resendAfter())) {
 		r.sent = now
-		p.env.send(p.env.pid(reporterName), take{report: *r})
+		p.env.send(p.env.reporter, take{report: *r})
 	}
 }
 
@@ -320,7 +320,7 @@ func (p *poller) leave() {
 	}
 	if len(p.ledger.untaken) == 0 || !time.Now().Before(p.drainBy) {
 		p.left = true
-		p.env.send(p.env.system.NewLocalPID(rootName), drained{})
+		p.env.send(p.env.root, drained{})
 	}
 }
 

@@ -78,7 +78,7 @@ func (r *reporter) take(rep report) {
 		r.env.Observe(SpoolFailed{ID: rep.id, Err: err})
 		return
 	}
-	r.env.send(r.env.pid(pollerName), taken{id: rep.id})
+	r.env.send(r.env.poller, taken{id: rep.id})
 	kept, _ := r.env.Spool.Kept()
 	r.env.Observe(ReportTaken{ID: rep.id, Kept: kept})
 	r.deliverNext()
@@ -92,7 +92,7 @@ func (r *reporter) deliverNext() {
 	id, body, ok := r.env.Spool.Next()
 	if !ok {
 		if r.finishing {
-			r.env.send(r.env.system.NewLocalPID(rootName), finished{})
+			r.env.send(r.env.root, finished{})
 		}
 		return
 	}

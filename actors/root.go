@@ -17,8 +17,6 @@ type root struct {
 	env      *env
 	stopped  chan<- struct{}
 	children map[string]*child
-	poller   *actor.PID
-	reporter *actor.PID
 	ledger   *ledger
 	// down are the agents that can't answer, and why.
 	down map[string]string
@@ -48,7 +46,6 @@ func newRoot(e *env, stopped chan<- struct{}) *root {
 		env: e, stopped: stopped,
 		children: make(map[string]*child),
 		down:     make(map[string]string),
-		poller:   e.pid(pollerName), reporter: e.pid(reporterName),
 	}
 }
 
@@ -84,14 +81,14 @@ func (r *root) Receive(ctx actor.Context) {
 func (r *root) start(ctx actor.Context) {
 	cfg := r.env.Config
 	r.ledger = newLedger(machine.NewSchedule(cfg.Agents, cfg.Poll.Interval, cfg.Poll.Rate, time.Now()))
-	r.adopt(ctx, reporterName, func(n uint64) actor.Actor { return newReporter(r.env, n, r.reporter) })
+	r.adopt(ctx, reporterName, func(n uint64) actor.Actor { return newReporter(r.env, n, r.env.reporter) })
 	for i := range cfg.Agents {
 		agent := &cfg.Agents[i]
 		name := agentPrefix + agent.Name
 		r.adopt(ctx, name, func(n uint64) actor.Actor { return newAgent(r.env, n, r.env.pid(name), agent) })
 	}
 	r.adopt(ctx, pollerName, func(uint64) actor.Actor {
-		return newPoller(r.env, r.poller, r.ledger, maps.Clone(r.down), r.drainBy())
+		return newPoller(r.env, r.env.poller, r.ledger, maps.Clone(r.down), r.drainBy())
 	})
 }
 
@@ -114,10 +111,10 @@ func (r *root) beginStop(ctx actor.Context, m stop) {
 	// A poller or reporter that waits for its restart is needed now, an agent no more.
 	for _, c := range r.children {
 		if !c.running && c.timer.Stop() && r.needs(c) {
-			r.spawn(ctx, c)
+			r.revive(ctx, c)
 		}
 	}
-	r.env.send(r.poller, drain{by: m.half})
+	r.env.send(r.env.poller, drain{by: m.half})
 }
 
 // drainBy is when a poller that starts now must have closed its cycles; zero if it is to go on.
@@ -133,7 +130,7 @@ func (r *root) closePoller(ctx actor.Context) {
 		return
 	}
 	r.enter(ctx, closingPoller, r.stop.by)
-	ctx.Poison(r.poller)
+	ctx.Poison(r.env.poller)
 	r.advanceStop(ctx) // if it is down, nobody will say that it ended
 }
 
@@ -163,6 +160,9 @@ func (r *root) advanceStop(ctx actor.Context) {
 
 func (r *root) finish(ctx actor.Context) {
 	r.enter(ctx, finishing, r.stop.by)
+	for _, c := range r.ledger.open {
+		r.env.Observe(ReportDropped{ID: fmt.Sprintf("of cycle %d", c.Index()), Cause: "the poller stopped before the cycle was closed"})
+	}
 	for _, rep := range r.ledger.untaken {
 		r.env.Observe(ReportDropped{ID: rep.id, Cause: "the poller stopped before the reporter had taken it"})
 	}
@@ -171,7 +171,7 @@ func (r *root) finish(ctx actor.Context) {
 			ctx.Stop(r.env.pid(name))
 		}
 	}
-	r.env.send(r.reporter, finish{})
+	r.env.send(r.env.reporter, finish{})
 }
 
 func (r *root) end(ctx actor.Context) {

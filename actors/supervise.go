@@ -12,7 +12,7 @@ import (
 	"github.com/serviceradar/poller/internal/machine"
 )
 
-// Supervision is one-for-one with back-off. The framework's own strategies restart at once and
+// Supervision is one-for-one with back-off (OneForOneBackoff in ARCHITECTURE.md). The framework's own strategies restart at once and
 // drop an actor for good when its budget is spent, so root does it itself: a failed child is
 // stopped; when it has terminated, a timer starts a new incarnation after a delay that grows and
 // is jittered; over its budget the child is parked and gets one try per window.
@@ -112,12 +112,17 @@ func (r *root) respawn(ctx actor.Context, m respawn) {
 	if c.running || c.incarnation != m.incarnation || !r.needs(c) {
 		return
 	}
+	r.revive(ctx, c)
+}
+
+// revive starts a child again that had failed, and tells those who need to know.
+func (r *root) revive(ctx actor.Context, c *child) {
 	r.spawn(ctx, c)
 	r.tellUp(c)
 	if c.name == reporterName {
-		r.env.send(r.poller, reporterUp{})
+		r.env.send(r.env.poller, reporterUp{})
 		if r.stage == finishing {
-			r.env.send(r.reporter, finish{})
+			r.env.send(r.env.reporter, finish{})
 		}
 	}
 	r.env.Observe(ActorRestarted{Actor: c.name})
@@ -127,14 +132,14 @@ func (r *root) respawn(ctx actor.Context, m respawn) {
 func (r *root) tellDown(c *child, detail string) {
 	if name, ok := strings.CutPrefix(c.name, agentPrefix); ok {
 		r.down[name] = detail
-		r.env.send(r.poller, agentDown{name: name, detail: detail})
+		r.env.send(r.env.poller, agentDown{name: name, detail: detail})
 	}
 }
 
 func (r *root) tellUp(c *child) {
 	if name, ok := strings.CutPrefix(c.name, agentPrefix); ok {
 		delete(r.down, name)
-		r.env.send(r.poller, agentUp{name: name})
+		r.env.send(r.env.poller, agentUp{name: name})
 	}
 }
 

@@ -249,12 +249,7 @@ func TestReportsStayInOrder(t *testing.T) {
 func TestObserverThatPanics(t *testing.T) {
 	run(t, settings(3, 1, 5*time.Second, time.Second), func(w *world) {
 		panicOnce(w.checkers["a001"])
-		var panicked atomic.Bool
-		w.hook = func(e actors.Event) {
-			if _, ok := e.(actors.ActorFailed); ok && !panicked.Swap(true) {
-				panic("test fault in the observer")
-			}
-		}
+		panicAtFirst[actors.ActorFailed](w)
 		w.start()
 		w.pass(20*time.Second - time.Millisecond)
 		for key, s := range w.wantWhole(4)[3] {
@@ -269,16 +264,8 @@ func TestStopOfAPollerThatIsDown(t *testing.T) {
 	cfg := settings(3, 1, 30*time.Second, 20*time.Second)
 	cfg.Restart.Initial, cfg.Restart.Max = 20*time.Second, 20*time.Second
 	run(t, cfg, func(w *world) {
-		w.checkers["a001"].ask = func(ctx context.Context, c *check.Check) (check.Answer, error) {
-			time.Sleep(2 * time.Second)
-			return up(ctx, c)
-		}
-		var panicked atomic.Bool
-		w.hook = func(e actors.Event) {
-			if _, ok := e.(actors.CycleClosed); ok && !panicked.Swap(true) {
-				panic("test fault in the poller")
-			}
-		}
+		w.checkers["a001"].ask = slow(2 * time.Second)
+		panicAtFirst[actors.CycleClosed](w)
 		w.start()
 		w.pass(time.Second)
 		began := time.Now()
@@ -304,17 +291,8 @@ func TestReportsThatAreNeverTakenAreDroppedAndCounted(t *testing.T) {
 
 func TestPollerThatPanicsDuringTheStop(t *testing.T) {
 	run(t, settings(3, 1, 30*time.Second, 20*time.Second), func(w *world) {
-		w.checkers["a001"].ask = func(ctx context.Context, c *check.Check) (check.Answer, error) {
-			time.Sleep(2 * time.Second)
-			return up(ctx, c)
-		}
-		panicked := false
-		w.hook = func(e actors.Event) {
-			if _, ok := e.(actors.CycleClosed); ok && !panicked {
-				panicked = true
-				panic("test fault in the poller")
-			}
-		}
+		w.checkers["a001"].ask = slow(2 * time.Second)
+		panicAtFirst[actors.CycleClosed](w)
 		w.start()
 		w.pass(time.Second)
 		began := time.Now()
@@ -332,17 +310,8 @@ func TestPollerThatPanicsDuringTheStop(t *testing.T) {
 
 func TestReporterThatPanicsDuringTheStop(t *testing.T) {
 	run(t, settings(3, 1, 30*time.Second, 20*time.Second), func(w *world) {
-		w.checkers["a001"].ask = func(ctx context.Context, c *check.Check) (check.Answer, error) {
-			time.Sleep(2 * time.Second)
-			return up(ctx, c)
-		}
-		panicked := false
-		w.hook = func(e actors.Event) {
-			if _, ok := e.(actors.ReportTaken); ok && !panicked {
-				panicked = true
-				panic("test fault in the reporter")
-			}
-		}
+		w.checkers["a001"].ask = slow(2 * time.Second)
+		panicAtFirst[actors.ReportTaken](w)
 		w.start()
 		w.pass(time.Second)
 		w.stop()
@@ -370,5 +339,27 @@ func TestRestartedPollerKnowsWhichAgentsAreBack(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+func TestStopOfAReporterThatIsDown(t *testing.T) {
+	cfg := settings(3, 1, 30*time.Second, 20*time.Second)
+	cfg.Restart.Initial, cfg.Restart.Max = 20*time.Second, 20*time.Second
+	run(t, cfg, func(w *world) {
+		w.start()
+		w.pass(time.Second)
+		began := time.Now()
+		w.stop()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("stopping took %v, want the report to be sent again at once", took)
+		}
+		w.wantWhole(1)
+	}, func(o *actors.Options) {
+		o.Spool = &faultySpool{Spool: o.Spool, fault: func(n int) error {
+			if n == 1 {
+				panic("test fault in the reporter")
+			}
+			return nil
+		}}
 	})
 }

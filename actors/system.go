@@ -75,7 +75,6 @@ type Options struct {
 // System is a running tree of actors.
 type System struct {
 	env     *env
-	root    *actor.PID
 	begin   sync.Once
 	stopped chan struct{} // closed when root has stopped
 	ended   chan struct{} // closed when the calls have ended, too
@@ -85,6 +84,9 @@ type System struct {
 type env struct {
 	Options
 	system *actor.ActorSystem
+	// root, poller and reporter are where messages to them go, running or not. A PID remembers
+	// its actor, so these are kept.
+	root, poller, reporter *actor.PID
 	// calls are the goroutines that do work on behalf of actors.
 	calls sync.WaitGroup
 	// ctx ends when the system has stopped, and all calls with it.
@@ -115,14 +117,13 @@ func Start(o Options) (*System, error) {
 			o.Observe(DeadLetter{To: d.PID.GetId(), Type: fmt.Sprintf("%T", d.Message)})
 		}
 	})
+	e.root, e.poller, e.reporter = e.system.NewLocalPID(rootName), e.pid(pollerName), e.pid(reporterName)
 	s := &System{env: e, stopped: make(chan struct{}), ended: make(chan struct{})}
 	props := actor.PropsFromProducer(func() actor.Actor { return newRoot(e, s.stopped) })
-	root, err := e.system.Root.SpawnNamed(props, rootName)
-	if err != nil {
+	if _, err := e.system.Root.SpawnNamed(props, rootName); err != nil {
 		cancel()
 		return nil, fmt.Errorf("start the root actor: %w", err)
 	}
-	s.root = root
 	return s, nil
 }
 
@@ -137,7 +138,7 @@ func (s *System) Stop(ctx context.Context) error {
 		left = deadline.Sub(now)
 	}
 	s.begin.Do(func() {
-		s.env.send(s.root, stop{half: now.Add(left / 2), by: now.Add(left * 9 / 10)})
+		s.env.send(s.env.root, stop{half: now.Add(left / 2), by: now.Add(left * 9 / 10)})
 		go s.awaitEnd()
 	})
 	select {
@@ -160,7 +161,7 @@ func (s *System) awaitEnd() {
 // Alive returns nil if the root actor answers before ctx ends.
 func (s *System) Alive(ctx context.Context) error {
 	alive := make(chan struct{})
-	s.env.system.Root.Send(s.root, ping{alive: alive})
+	s.env.send(s.env.root, ping{alive: alive})
 	select {
 	case <-alive:
 		return nil

@@ -89,6 +89,14 @@ func up(context.Context, *check.Check) (check.Answer, error) {
 	return check.Answer{Available: true, Message: []byte(`{"n":1}`), ResponseTime: time.Millisecond}, nil
 }
 
+// slow answers as up does, but only after d.
+func slow(d time.Duration) func(context.Context, *check.Check) (check.Answer, error) {
+	return func(ctx context.Context, c *check.Check) (check.Answer, error) {
+		time.Sleep(d)
+		return up(ctx, c)
+	}
+}
+
 // hang waits until the deadline and then fails as the transport does.
 func hang(ctx context.Context, _ *check.Check) (check.Answer, error) {
 	<-ctx.Done()
@@ -256,6 +264,16 @@ func (w *world) observe(e actors.Event) {
 	w.mu.Unlock()
 	if hook != nil {
 		hook(e)
+	}
+}
+
+// panicAtFirst lets the actor that tells the first event of a type panic over it.
+func panicAtFirst[E actors.Event](w *world) {
+	var panicked atomic.Bool
+	w.hook = func(e actors.Event) {
+		if _, ok := e.(E); ok && !panicked.Swap(true) {
+			panic("test fault in the observer")
+		}
 	}
 }
 

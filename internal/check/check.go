@@ -3,7 +3,10 @@
 // changed once they have been handed on, and so are safe to share between goroutines.
 package check
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Agent is one configured checker and all that it is asked.
 type Agent struct {
@@ -90,6 +93,15 @@ func (r Run) Answered(a Answer, took time.Duration) Status {
 		ID: r.ID, Agent: r.Agent, Check: r.Check,
 		Available: a.Available, Message: a.Message, ResponseTime: a.ResponseTime,
 	}
+}
+
+// FailedBy returns the status of a run that an error ended after took: a *Failure says why, any
+// other error is a fault of ours.
+func (r Run) FailedBy(err error, took time.Duration) Status {
+	if f, ok := errors.AsType[*Failure](err); ok {
+		return r.Failed(f.Reason, f.Detail, took)
+	}
+	return r.Failed(Internal, err.Error(), took)
 }
 
 // Failed returns the status of a run that came to no verdict.

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -88,11 +87,7 @@ func onceCheck(ctx context.Context, client *transport.Checker, err error, agent 
 	if err == nil {
 		return Outcome{Status: run.Answered(answer, took), Took: took}
 	}
-	reason, detail := check.Internal, err.Error()
-	if f, ok := errors.AsType[*check.Failure](err); ok {
-		reason, detail = f.Reason, f.Detail
-	}
-	return Outcome{Status: run.Failed(reason, detail, took), Took: took}
+	return Outcome{Status: run.FailedBy(err, took), Took: took}
 }
 
 func nothingSelected(cfg *config.Config, sel Selection) error {
