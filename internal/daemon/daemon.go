@@ -113,7 +113,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		d.o.Log.Error().Int("reports", kept).Msg("poller stopped while core was away; these reports were kept in memory and are lost")
 		return nil
 	}
-	d.o.Log.Info().Msg("poller stopped; every report is at core")
+	d.o.Log.Info().Msg("poller stopped; nothing is left to deliver")
 	return nil
 }
 

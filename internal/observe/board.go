@@ -7,6 +7,14 @@ import (
 	"time"
 )
 
+// at returns what the condition has become by now.
+func (c Condition) at(now time.Time) Condition {
+	if !c.until.IsZero() && !now.Before(c.until) {
+		c.OK, c.Detail, c.Since = false, c.then, c.until
+	}
+	return c
+}
+
 // Board holds the conditions that readiness is made of.
 type Board struct {
 	mu         sync.Mutex
@@ -32,7 +40,7 @@ func (b *Board) Set(now time.Time, name string, ok bool, detail string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c, known := b.conditions[name]
-	if !known || c.OK != ok {
+	if !known || c.at(now).OK != ok {
 		c = Condition{Name: name, OK: ok, Since: now}
 	}
 	c.Detail, c.until, c.then = detail, time.Time{}, ""
@@ -63,9 +71,7 @@ func (b *Board) Read(now time.Time) (ready bool, conditions []Condition) {
 	defer b.mu.Unlock()
 	ready = true
 	for _, c := range b.conditions {
-		if !c.until.IsZero() && !now.Before(c.until) {
-			c.OK, c.Detail, c.Since = false, c.then, c.until
-		}
+		c = c.at(now)
 		conditions = append(conditions, c)
 		ready = ready && c.OK
 	}

@@ -117,7 +117,7 @@ func TestBoard(t *testing.T) {
 		t.Errorf("ready %v: %+v", ready, got)
 	}
 	b.SetFor(at(20), "a", 10*time.Second, "nothing happens")
-	if ready, got := b.Read(at(21)); !ready {
+	if ready, got := b.Read(at(21)); !ready || got[0].Since != at(20) {
 		t.Errorf("ready %v: %+v", ready, got)
 	}
 }
