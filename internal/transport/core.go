@@ -129,8 +129,8 @@ func (e *explained) Unwrap() error { return e.error }
 func (c *Core) deliver(ctx context.Context, id string, report *monitoring.PollerStatusRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	if c.conn != nil && c.conn.cc.GetState() != connectivity.Ready {
-		if err := c.drop(); err != nil { // lost since the last delivery
+	if c.conn != nil && gone(c.conn.cc.GetState()) { // since the last delivery
+		if err := c.drop(); err != nil {
 			return err
 		}
 	}
@@ -163,6 +163,12 @@ func (c *Core) connect(address string) (*coreConn, error) {
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnprepared, err)
 	}
 	return &coreConn{cc: cc, link: l, service: monitoring.NewPollerServiceClient(cc)}, nil
+}
+
+// gone tells from its state whether a connection that has answered is over. One that has answered
+// may still be Connecting: gRPC lets calls over a new connection a moment before it says Ready.
+func gone(state connectivity.State) bool {
+	return state != connectivity.Ready && state != connectivity.Connecting
 }
 
 func (c *Core) drop() error {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -220,6 +221,20 @@ func TestConnectionsAreNotRemade(t *testing.T) {
 		mustDeliver(t, c, 2, "a/ssh")
 		wantTaken(t, w.cores[0], "stream p/1/1 a/ssh", "stream p/1/2 a/ssh")
 	})
+}
+
+// TestGone: a connection is given up once gRPC has seen its end, and not for being so new that gRPC
+// has not called it Ready yet, though it has carried an answer.
+func TestGone(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[connectivity.State]bool{
+		connectivity.Connecting: false, connectivity.Ready: false,
+		connectivity.Idle: true, connectivity.TransientFailure: true, connectivity.Shutdown: true,
+	} {
+		if got := gone(state); got != want {
+			t.Errorf("a connection that is %v is gone: %t, want %t", state, got, want)
+		}
+	}
 }
 
 // TestCoreRestartsUnseen is the same on a real network, where a delivery may meet the end of the
