@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -29,29 +30,19 @@ type Outcome struct {
 // Once runs the selected checks once, right now, without core, and returns the outcomes in the
 // order of the configuration. An error means that nothing matches the selection.
 func Once(ctx context.Context, cfg *config.Config, sel Selection, dial transport.Dialer) ([]Outcome, error) {
-	var outcomes []Outcome
-	var selected []*check.Agent
-	for i := range cfg.Agents {
-		agent := &cfg.Agents[i]
-		if sel.Agent != "" && agent.Name != sel.Agent {
-			continue
-		}
-		selected = append(selected, agent)
-		for j := range agent.Checks {
-			if c := &agent.Checks[j]; sel.Check == "" || c.Name == sel.Check {
-				outcomes = append(outcomes, Outcome{Status: check.Status{Agent: agent, Check: c}})
-			}
-		}
-	}
+	outcomes := selected(cfg, sel)
 	if len(outcomes) == 0 {
 		return nil, nothingSelected(cfg, sel)
 	}
 	limit := make(chan struct{}, cfg.Poll.MaxInFlight)
 	var agents sync.WaitGroup
-	for _, agent := range selected {
+	for rest := outcomes; len(rest) > 0; {
+		n := ofFirstAgent(rest)
+		its := rest[:n:n]
+		rest = rest[n:]
 		agents.Go(func() {
 			limit <- struct{}{}
-			onceAgent(ctx, cfg.PollerID, agent, outcomes, dial)
+			onceAgent(ctx, cfg.PollerID, its, dial)
 			<-limit
 		})
 	}
@@ -59,29 +50,54 @@ func Once(ctx context.Context, cfg *config.Config, sel Selection, dial transport
 	return outcomes, nil
 }
 
+// selected returns an outcome to be filled in for each selected check, those of an agent together.
+func selected(cfg *config.Config, sel Selection) []Outcome {
+	var outcomes []Outcome
+	for i := range cfg.Agents {
+		agent := &cfg.Agents[i]
+		if sel.Agent != "" && agent.Name != sel.Agent {
+			continue
+		}
+		for j := range agent.Checks {
+			if c := &agent.Checks[j]; sel.Check == "" || c.Name == sel.Check {
+				outcomes = append(outcomes, Outcome{Status: check.Status{Agent: agent, Check: c}})
+			}
+		}
+	}
+	return outcomes
+}
+
+// ofFirstAgent returns how many of the outcomes are of the same agent as the first.
+func ofFirstAgent(outcomes []Outcome) int {
+	n := slices.IndexFunc(outcomes, func(o Outcome) bool { return o.Status.Agent != outcomes[0].Status.Agent })
+	if n < 0 {
+		return len(outcomes)
+	}
+	return n
+}
+
 // onceAgent fills in the outcomes of one agent, over one connection.
-func onceAgent(ctx context.Context, pollerID string, agent *check.Agent, outcomes []Outcome, dial transport.Dialer) {
-	client, err := transport.NewChecker(agent, pollerID, dial)
+func onceAgent(ctx context.Context, pollerID string, outcomes []Outcome, dial transport.Dialer) {
+	client, err := transport.NewChecker(outcomes[0].Status.Agent, pollerID, dial)
 	if client != nil {
 		defer func() { _ = client.Close() }() // every call has ended
 	}
 	var calls sync.WaitGroup
 	for i := range outcomes {
-		if o := &outcomes[i]; o.Status.Agent == agent {
-			calls.Go(func() { *o = onceCheck(ctx, client, err, agent, o.Status.Check) })
-		}
+		calls.Go(func() { outcomes[i] = onceCheck(ctx, client, err, outcomes[i].Status) })
 	}
 	calls.Wait()
 }
 
-func onceCheck(ctx context.Context, client *transport.Checker, err error, agent *check.Agent, c *check.Check) Outcome {
-	run := check.Run{Agent: agent, Check: c}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+// onceCheck runs the check of a status, unless there is no client because of err.
+func onceCheck(ctx context.Context, client *transport.Checker, err error, st check.Status) Outcome {
+	run := check.Run{Agent: st.Agent, Check: st.Check}
+	ctx, cancel := context.WithTimeout(ctx, run.Check.Timeout)
 	defer cancel()
 	began := time.Now()
 	var answer check.Answer
 	if err == nil {
-		answer, err = client.Ask(ctx, c)
+		answer, err = client.Ask(ctx, run.Check)
 	}
 	took := time.Since(began)
 	if err == nil {

@@ -1,0 +1,52 @@
+package daemon_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/daemon"
+	"github.com/serviceradar/poller/internal/sim"
+)
+
+// TestOnce: many agents at the same time, those that hang too, and outcomes in the order of the
+// configuration, whichever came first. The commands' tests show how they are printed.
+func TestOnce(t *testing.T) {
+	run(t, func(w *world) {
+		checker, _ := w.checker("127.2.0.1:1", sim.OK())
+		w.checker("127.2.0.2:1", sim.HangAll())
+		cfg, _, err := config.Parse("once.toml", []byte("poller_id = \"p\"\nsource_ip = \"127.0.0.1\"\ncore.addresses = [\"127.0.0.1:1\"]\npoll = { interval = \"2s\", timeout = \"1s\" }\n"+
+			agents("b", 10, 3, "127.2.0.1:1")+agents("a", 2, 3, "127.2.0.2:1")), config.Source{})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		var want []string
+		for _, agent := range cfg.Agents {
+			for _, c := range agent.Checks {
+				want = append(want, fmt.Sprintf("%s/%s %v", agent.Name, c.Name, agent.Name[0] == 'b'))
+			}
+		}
+		began := time.Now()
+		outcomes, err := daemon.Once(w.t.Context(), cfg, daemon.Selection{}, w.net.Dial)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if took := time.Since(began); took != time.Second {
+			w.t.Errorf("it took %v, want as long as the slowest", took)
+		}
+		var got []string
+		for _, o := range outcomes {
+			got = append(got, fmt.Sprintf("%s/%s %v", o.Status.Agent.Name, o.Status.Check.Name, o.Status.Available))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			w.t.Errorf("outcomes (-want +got):\n%s", diff)
+		}
+		outcomes, err = daemon.Once(w.t.Context(), cfg, daemon.Selection{Check: "c1"}, w.net.Dial)
+		if err != nil || len(outcomes) != 12 || checker.AllCalls() != 40 {
+			w.t.Errorf("one check of each agent: %d outcomes, %d calls in all, error %v", len(outcomes), checker.AllCalls(), err)
+		}
+	})
+}
