@@ -26,7 +26,7 @@ type (
 	// drain: root → poller. Start nothing more; close what is open when all have answered, by
 	// then at the latest; then say drained.
 	drain struct{ by time.Time }
-	// drained: poller → root. The last report is taken, or there was no more time.
+	// drained: poller → root. Everything is closed and taken.
 	drained struct{}
 )
 

@@ -313,12 +313,10 @@ func (p *poller) resendAfter() time.Duration {
 	return min(resendAfter, p.env.Config.Poll.Interval/2)
 }
 
-// leave says drained when everything is closed and taken, or when there is no more time.
+// leave says drained when everything is closed and taken. Should the reporter not take it, root
+// goes on without that word when the stage has had its time.
 func (p *poller) leave() {
-	if !p.draining || p.left || len(p.ledger.open) > 0 {
-		return
-	}
-	if len(p.ledger.untaken) == 0 || !time.Now().Before(p.drainBy) {
+	if p.draining && !p.left && len(p.ledger.open) == 0 && len(p.ledger.untaken) == 0 {
 		p.left = true
 		p.env.send(p.env.root, drained{})
 	}

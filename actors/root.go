@@ -106,7 +106,7 @@ func (r *root) beginStop(ctx actor.Context, m stop) {
 		return
 	}
 	r.stop = m
-	// The poller keeps to half itself; this is for one that does not.
+	// The poller closes its cycles by half; the rest is for the reporter to take them.
 	r.enter(ctx, draining, m.half.Add(m.by.Sub(m.half)/8))
 	// A poller or reporter that waits for its restart is needed now, an agent no more.
 	for _, c := range r.children {

@@ -370,6 +370,51 @@ func TestStopInTheMiddleOfACycle(t *testing.T) {
 				t.Errorf("the client of %s was closed %d times", name, c.closed.Load())
 			}
 		}
+		if dropped := seen[actors.ReportDropped](w); len(dropped) > 0 {
+			t.Errorf("said to be dropped: %v", dropped)
+		}
+	})
+}
+
+// TestStopWithManyReports: what answered is at core also when the cycle is closed only at half of
+// the time, and makes more than one report: all of them are taken before the poller ends.
+func TestStopWithManyReports(t *testing.T) {
+	cfg := settings(40, 5, 30*time.Second, 20*time.Second)
+	cfg.Core.MaxMessage = 4096
+	run(t, cfg, func(w *world) {
+		w.checkers["a003"].ask = hang
+		w.start()
+		w.pass(time.Second)
+		w.stop()
+		statuses := 0
+		for _, d := range w.core.all() {
+			statuses += len(d.req.GetServices())
+		}
+		if reports := len(w.core.all()); reports < 5 || statuses != 200 {
+			t.Errorf("core has %d of 200 statuses in %d reports, want several", statuses, reports)
+		}
+		if dropped := seen[actors.ReportDropped](w); len(dropped) > 0 {
+			t.Errorf("dropped: %v", dropped)
+		}
+	})
+}
+
+// TestStopWithFailingSpool: a report that can't be kept safe does not hold up the stop, and is told
+// as dropped.
+func TestStopWithFailingSpool(t *testing.T) {
+	run(t, settings(3, 1, 5*time.Second, time.Second), func(w *world) {
+		w.start()
+		w.pass(time.Second)
+		began := time.Now()
+		w.stop()
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("stopping took %v, more than shutdown_timeout", took)
+		}
+		if dropped := seen[actors.ReportDropped](w); len(dropped) != 1 {
+			t.Errorf("dropped: %v, want one", dropped)
+		}
+	}, func(o *actors.Options) {
+		o.Spool = &faultySpool{Spool: o.Spool, fault: func(int) error { return errors.New("test fault in the spool") }}
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 	"google.golang.org/grpc/codes"
 
+	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/daemon"
 	"github.com/serviceradar/poller/internal/observe"
@@ -191,6 +192,11 @@ func TestStopInTheMiddleOfACycle(t *testing.T) {
 			}
 			if !unanswered {
 				answered++
+			}
+		}
+		for _, e := range w.events { // nobody adds any more
+			if dropped, ok := e.(actors.ReportDropped); ok {
+				t.Errorf("said to be dropped: %+v", dropped)
 			}
 		}
 		t.Logf("stopped in mid-cycle: %d of 24 had answered or did within half of shutdown_timeout and are at core; the other 2 are no_answer", answered)
