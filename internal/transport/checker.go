@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -52,8 +53,7 @@ func (c *Checker) Connections() uint64 { return c.link.made.Load() }
 
 // Ask puts one check to the checker and returns its own verdict.
 func (c *Checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, error) {
-	began := time.Now()
-	var trailer metadata.MD
+	call := newCall("GetStatus")
 	r, err := c.service.GetStatus(ctx, &monitoring.StatusRequest{
 		ServiceName: chk.Name,
 		ServiceType: chk.Type,
@@ -61,9 +61,9 @@ func (c *Checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, erro
 		PollerId:    c.pollerID,
 		Details:     chk.Details,
 		Port:        chk.Port,
-	}, grpc.Trailer(&trailer))
+	}, call.options()...)
 	if err != nil {
-		return check.Answer{}, c.failure(ctx, "GetStatus", time.Since(began), err, trailer)
+		return check.Answer{}, c.failure(ctx, call, err)
 	}
 	return check.Answer{
 		Available:    r.GetAvailable(),
@@ -77,19 +77,18 @@ func (c *Checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, erro
 // returned as text ("SERVING", "no health service"), and only a checker that can't be reached or
 // does not answer is an error.
 func (c *Checker) Health(ctx context.Context) (string, error) {
-	began := time.Now()
 	c.cc.Connect()
 	if c.agent.HealthService == check.NoHealth {
-		return "not asked", c.awaitReady(ctx, began)
+		return "not asked", c.awaitReady(ctx)
 	}
-	var trailer metadata.MD
+	call := newCall("the health check")
 	r, err := c.health.Check(ctx, &healthpb.HealthCheckRequest{Service: c.agent.HealthService},
-		grpc.WaitForReady(true), grpc.Trailer(&trailer))
+		append(call.options(), grpc.WaitForReady(true))...)
 	switch status.Code(err) {
 	case codes.OK:
 		return r.GetStatus().String(), nil
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
-		f := c.failure(ctx, "the health check", time.Since(began), err, trailer)
+		f := c.failure(ctx, call, err)
 		if f.Reason == check.BadAnswer { // its own words, and so it is there
 			return words(err), nil
 		}
@@ -103,38 +102,61 @@ func (c *Checker) Health(ctx context.Context) (string, error) {
 	}
 }
 
-func (c *Checker) awaitReady(ctx context.Context, began time.Time) error {
+func (c *Checker) awaitReady(ctx context.Context) error {
+	call := newCall("connecting")
 	for {
 		state := c.cc.GetState()
 		if state == connectivity.Ready {
 			return nil
 		}
 		if state == connectivity.Shutdown || !c.cc.WaitForStateChange(ctx, state) {
-			return c.failure(ctx, "connecting", time.Since(began), status.FromContextError(ctx.Err()).Err(), nil)
+			return c.failure(ctx, call, status.FromContextError(ctx.Err()).Err())
 		}
 	}
 }
 
+// call is what is known of a call beside its answer.
+type call struct {
+	name    string
+	began   time.Time
+	trailer metadata.MD
+	peer    peer.Peer
+}
+
+func newCall(name string) *call { return &call{name: name, began: time.Now()} }
+
+// options let gRPC fill the call in.
+func (c *call) options() []grpc.CallOption {
+	return []grpc.CallOption{grpc.Trailer(&c.trailer), grpc.Peer(&c.peer)}
+}
+
+// sent tells whether the call got onto a connection.
+func (c *call) sent() bool { return c.peer.Addr != nil }
+
+// answered tells whether the checker itself ended the call.
+func (c *call) answered() bool { return len(c.trailer) > 0 }
+
+func (c *call) took() time.Duration { return time.Since(c.began).Round(time.Millisecond) }
+
 // deadlineSlack is how far the checker's idea of our deadline may be ahead of ours.
 const deadlineSlack = 50 * time.Millisecond
 
-// failure says why a call failed. A trailer shows that the checker itself ended it.
-func (c *Checker) failure(ctx context.Context, call string, took time.Duration, err error, trailer metadata.MD) *check.Failure {
-	took = took.Round(time.Millisecond)
+// failure says why a call failed.
+func (c *Checker) failure(ctx context.Context, call *call, err error) *check.Failure {
 	said := words(err)
 	switch status.Code(err) {
 	case codes.OK, codes.DeadlineExceeded, codes.Canceled, codes.Unavailable: // OK: closed while connecting
-		return c.ended(ctx, call, took, err, len(trailer) > 0)
+		return c.ended(ctx, call, err)
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return check.Failf(check.Unauthenticated, err, "%s refused %s: %s: check the poller's certificate and its rights there",
-			c.agent.Address, call, said)
+			c.agent.Address, call.name, said)
 	case codes.Unimplemented:
 		return check.Failf(check.Unimplemented, err, "%s does not know %s: %s: is this address a checker's?",
-			c.agent.Address, call, said)
+			c.agent.Address, call.name, said)
 	case codes.ResourceExhausted:
 		if strings.Contains(said, "larger than max") {
 			return check.Failf(check.TooLarge, err, "the answer of %s to %s is too large: %s: let the checker answer less",
-				c.agent.Address, call, said)
+				c.agent.Address, call.name, said)
 		}
 	default:
 	}
@@ -143,7 +165,7 @@ func (c *Checker) failure(ctx context.Context, call string, took time.Duration, 
 
 // ended says why a call ended with a code that may come from either side: because we gave it up,
 // its deadline passed, the connection failed, or the checker said so.
-func (c *Checker) ended(ctx context.Context, call string, took time.Duration, err error, byChecker bool) *check.Failure {
+func (c *Checker) ended(ctx context.Context, call *call, err error) *check.Failure {
 	code, said, state := status.Code(err), words(err), c.cc.GetState()
 	// The server keeps the same deadline, and may call it a moment before we do.
 	deadline, ok := ctx.Deadline()
@@ -151,13 +173,15 @@ func (c *Checker) ended(ctx context.Context, call string, took time.Duration, er
 	switch {
 	case state == connectivity.Shutdown || errors.Is(ctx.Err(), context.Canceled):
 		return check.Failf(check.NoAnswer, err, "%s of %s was given up after %v because the poller or its agent is stopping",
-			call, c.agent.Address, took)
-	case over && state == connectivity.Ready:
+			call.name, c.agent.Address, call.took())
+	// Connected: the call is on its way, though the server may want no more on this connection; or
+	// there is a connection, and the server has so many calls already that it takes no more.
+	case over && (call.sent() || state == connectivity.Ready):
 		return check.Failf(check.Timeout, err, "connected to %s, but no answer to %s within %v: the checker is busy or hung",
-			c.agent.Address, call, took)
+			c.agent.Address, call.name, call.took())
 	case over:
-		return c.unreachable(fmt.Sprintf("no connection within %v: %s", took, said), err)
-	case code == codes.Unavailable && !byChecker:
+		return c.unreachable(fmt.Sprintf("no connection within %v: %s", call.took(), said), err)
+	case code == codes.Unavailable && !call.answered():
 		return c.unreachable(said, err)
 	}
 	return c.badAnswer(call, err)
@@ -175,9 +199,9 @@ func words(err error) string {
 	return text
 }
 
-func (c *Checker) badAnswer(call string, err error) *check.Failure {
+func (c *Checker) badAnswer(call *call, err error) *check.Failure {
 	return check.Failf(check.BadAnswer, err, "%s answered %s with error %v: %s: see the checker's log",
-		c.agent.Address, call, status.Code(err), words(err))
+		c.agent.Address, call.name, status.Code(err), words(err))
 }
 
 // unreachable tells a refused handshake from a refused connection.

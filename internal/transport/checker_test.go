@@ -3,9 +3,11 @@ package transport
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -104,8 +106,56 @@ func TestAnswersThatAreNone(t *testing.T) {
 func connect(t *testing.T, c *Checker) {
 	t.Helper()
 	c.cc.Connect()
-	if err := c.awaitReady(within(t, long), time.Now()); err != nil {
+	if err := c.awaitReady(within(t, long)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestHangsWhateverTheConnection: a call that hangs is a timeout, not a lost connection, also when
+// the server wants to end the connection, for its age or because it stops, and when it has so many
+// calls on it that it takes no more.
+func TestHangsWhateverTheConnection(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		options []grpc.ServerOption
+		then    func(server *grpc.Server)
+	}{
+		{"that ends", nil, (*grpc.Server).GracefulStop},
+		{"that is full", []grpc.ServerOption{grpc.MaxConcurrentStreams(1)}, func(*grpc.Server) {}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const address = "127.2.0.1:1"
+				var network sim.Net
+				l, err := network.Listen(address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				behave, entered := entering()
+				server := grpc.NewServer(tt.options...)
+				sim.NewChecker(behave).Register(server)
+				go func() { _ = server.Serve(l) }()
+				defer server.Stop()
+				c := clientOf(t, &check.Agent{Name: "a", Address: address}, network.Dial)
+				connect(t, c)
+				synctest.Wait() // until the client knows how many calls the server takes
+				done := make(chan error)
+				for range 2 {
+					go func() {
+						_, err := c.Ask(within(t, 2*time.Second), ssh)
+						done <- err
+					}()
+				}
+				<-entered
+				synctest.Wait()
+				go tt.then(server)
+				for range 2 {
+					wantFailure(t, "Ask", <-done, check.Timeout, address, "connected to", "within 2s")
+				}
+			})
+		})
 	}
 }
 
@@ -135,6 +185,7 @@ func TestGarbage(t *testing.T) {
 // which waits for a connection, the client gives the same reason.
 func TestNoConnection(t *testing.T) {
 	t.Parallel()
+	down := func(*testing.T) string { return nobody }
 	plain := func(t *testing.T) string { return startChecker(t, sim.NewChecker(sim.OK()), nil).Addr() }
 	ours, strangers := tlsidtest.NewCA(t), tlsidtest.NewCA(t)
 	secured := func(id check.TLS) func(t *testing.T) string {
@@ -157,8 +208,8 @@ func TestNoConnection(t *testing.T) {
 		reason check.Reason
 		words  []string
 	}{
-		{"nobody listens", nobody, check.TLS{}, check.Unreachable, []string{"refused", "is the checker running there?"}},
-		{"nobody listens, TLS", nobody, me, check.Unreachable, []string{"refused", "is the checker running there?"}},
+		{"nobody listens", down, check.TLS{}, check.Unreachable, []string{"refused", "is the checker running there?"}},
+		{"nobody listens, TLS", down, me, check.Unreachable, []string{"refused", "is the checker running there?"}},
 		{"closes at once", func(t *testing.T) string {
 			return tcp(t, func(context.Context, net.Conn) {})
 		}, check.TLS{}, check.Unreachable, []string{"does not speak gRPC", "right port"}},
@@ -208,17 +259,31 @@ func serveHTTP(t *testing.T) string {
 // TestSilence: the peer accepts, and says nothing, with and without TLS. Only the deadline ends that.
 func TestSilence(t *testing.T) {
 	t.Parallel()
-	silent := func(ctx context.Context, _ net.Conn) { <-ctx.Done() }
-	me := tlsidtest.NewCA(t).Issue(t, "poller")
-	for hint, id := range map[string]check.TLS{"right port": {}, "does not answer the TLS handshake": me} {
-		t.Run("TLS mode "+string(id.Mode), func(t *testing.T) {
+	for hint, identity := range map[string]func(t *testing.T) check.TLS{
+		"right port":                        func(*testing.T) check.TLS { return check.TLS{} },
+		"does not answer the TLS handshake": func(t *testing.T) check.TLS { return tlsidtest.NewCA(t).Issue(t, "poller") },
+	} {
+		t.Run(hint, func(t *testing.T) {
 			t.Parallel()
-			address := tcp(t, silent)
-			c := newClient(t, address, id)
-			_, err := c.Ask(within(t, 200*time.Millisecond), ssh)
-			wantFailure(t, "Ask", err, check.Unreachable, address, "no connection within 2", hint)
-			_, err = c.Health(within(t, 200*time.Millisecond))
-			wantFailure(t, "Health", err, check.Unreachable, address, "no connection within 2")
+			synctest.Test(t, func(t *testing.T) {
+				const address = "127.2.0.1:1"
+				var network sim.Net
+				l, err := network.Listen(address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = l.Close() }()
+				go func() {
+					for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+						go func() { _, _ = io.Copy(io.Discard, conn) }() // until the client closes
+					}
+				}()
+				c := clientOf(t, &check.Agent{Name: "a", Address: address, TLS: identity(t), HealthService: "AgentService"}, network.Dial)
+				_, err = c.Ask(within(t, 200*time.Millisecond), ssh)
+				wantFailure(t, "Ask", err, check.Unreachable, address, "no connection within 200ms", hint)
+				_, err = c.Health(within(t, 200*time.Millisecond))
+				wantFailure(t, "Health", err, check.Unreachable, address, "no connection within 200ms")
+			})
 		})
 	}
 }

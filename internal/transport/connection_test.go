@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -174,7 +173,7 @@ func TestHealthIsNotAsked(t *testing.T) {
 	}
 	server.Stop()
 	lost(t, c)
-	_, err := c.Health(within(t, 200*time.Millisecond))
+	_, err := c.Health(within(t, time.Second))
 	wantFailure(t, "Health without a checker", err, check.Unreachable, server.Addr(), "refused")
 }
 
@@ -190,15 +189,18 @@ func TestHealthHangs(t *testing.T) {
 // lost waits until the client has seen that its connection is gone.
 func lost(t *testing.T, c *Checker) {
 	t.Helper()
-	if !c.cc.WaitForStateChange(within(t, long), connectivity.Ready) {
-		t.Fatal("the client has not seen the end of its connection")
+	ctx := within(t, long)
+	for state := c.cc.GetState(); !gone(state); state = c.cc.GetState() {
+		if !c.cc.WaitForStateChange(ctx, state) {
+			t.Fatal("the client has not seen the end of its connection")
+		}
 	}
 }
 
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	checker := sim.NewChecker(sim.OK())
-	server := startChecker(t, checker, nil)
+	server := startCheckerAt(t, checker, ownHost()+":0", nil)
 	dial, dialed := counting()
 	c := clientOf(t, &check.Agent{Name: "a", Address: server.Addr()}, dial)
 	if n := c.Connections(); n != 0 || dialed.Load() != 0 {
@@ -236,15 +238,11 @@ func TestConnections(t *testing.T) {
 func TestOldCauses(t *testing.T) {
 	t.Parallel()
 	behave, entered := entering()
-	address := nobody(t)
+	address := ownHost() + ":50051"
 	c := newClient(t, address, check.TLS{})
 	_, err := c.Ask(within(t, long), ssh)
 	wantFailure(t, "nobody there", err, check.Unreachable, address, "refused")
-	server, err := sim.NewChecker(behave).Start(address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Stop)
+	server := startCheckerAt(t, sim.NewChecker(behave), address, nil)
 	connect(t, c)
 	done := make(chan error)
 	go func() {
@@ -263,8 +261,9 @@ func TestOldCauses(t *testing.T) {
 func TestCertificateRefusedLater(t *testing.T) {
 	t.Parallel()
 	ca := tlsidtest.NewCA(t)
-	creds := serverCreds(t, ca.Issue(t, "checker"))
-	server := startChecker(t, sim.NewChecker(sim.OK()), creds)
+	host := ownHost()
+	creds := serverCreds(t, ca.Issue(t, "checker", tlsidtest.Hosts(host)))
+	server := startCheckerAt(t, sim.NewChecker(sim.OK()), host+":0", creds)
 	c := newClient(t, server.Addr(), ca.Issue(t, "poller"))
 	if _, err := c.Ask(within(t, long), ssh); err != nil {
 		t.Fatal(err)
@@ -373,7 +372,7 @@ func TestHungThenBack(t *testing.T) {
 // checker comes and goes.
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
-	server := startChecker(t, sim.NewChecker(sim.OK()), nil)
+	server := startCheckerAt(t, sim.NewChecker(sim.OK()), ownHost()+":0", nil)
 	c := newClient(t, server.Addr(), check.TLS{})
 	done := make(chan struct{})
 	const callers = 8

@@ -242,7 +242,7 @@ func TestGone(t *testing.T) {
 func TestCoreRestartsUnseen(t *testing.T) {
 	t.Parallel()
 	core := new(sim.Core)
-	server := startCore(t, core, "127.0.0.1:0")
+	server := startCore(t, core, ownHost()+":0")
 	c := newCore(t, CoreConfig{Addresses: []string{server.Addr()}})
 	var want []string
 	for n := range 20 {
@@ -320,7 +320,7 @@ func TestNotReceived(t *testing.T) {
 	core := new(sim.Core)
 	address := startCore(t, core, "127.0.0.1:0").Addr()
 	dial, dialed := counting()
-	c := newCore(t, CoreConfig{Addresses: []string{address, nobody(t)}, Dial: dial})
+	c := newCore(t, CoreConfig{Addresses: []string{address, nobody}, Dial: dial})
 	refuse := func(n int, names ...string) {
 		t.Helper()
 		core.SetFault(sim.CoreFault{NotReceived: true, Times: 1})

@@ -79,7 +79,7 @@ func TestSetAside(t *testing.T) {
 		core := new(sim.Core)
 		address := startCore(t, core, "127.0.0.1:0").Addr()
 		dial, dialed := counting()
-		c := newCore(t, CoreConfig{Addresses: []string{address, nobody(t)}, Dial: dial})
+		c := newCore(t, CoreConfig{Addresses: []string{address, nobody}, Dial: dial})
 		core.SetFault(sim.CoreFault{Code: code, Times: 1})
 		wantError(t, "set aside at first", deliver(t, c, 1, "a/ssh"), wire.SetAside, address)
 		mustDeliver(t, c, 2, "a/ssh")
@@ -96,7 +96,7 @@ func TestSetAside(t *testing.T) {
 func TestUnreadableBody(t *testing.T) {
 	t.Parallel()
 	dial, dialed := counting()
-	c := newCore(t, CoreConfig{Addresses: []string{nobody(t)}, Dial: dial})
+	c := newCore(t, CoreConfig{Addresses: []string{nobody}, Dial: dial})
 	wantError(t, "garbage", c.Deliver(t.Context(), "p/1/7", []byte("\xff\xff")), wire.SetAside, "p/1/7", "can't be read")
 	if dialed.Load() != 0 {
 		t.Error("it connects for garbage")

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -57,16 +58,14 @@ func tcp(t *testing.T, handle func(ctx context.Context, conn net.Conn)) string {
 	return l.Addr().String()
 }
 
-// nobody returns an address at which nobody listens.
-func nobody(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
+// nobody is a privileged port on which nobody listens.
+const nobody = "127.0.0.1:1"
+
+var hosts atomic.Int64
+
+// ownHost returns a loopback address, without a port, for a server of this test alone: when it
+// stops, no other test can get its port before the next one listens there.
+func ownHost() string { return fmt.Sprintf("127.3.0.%d", hosts.Add(1)) }
 
 // serverCreds returns the credentials of a server with an identity.
 func serverCreds(t *testing.T, id check.TLS) credentials.TransportCredentials {
@@ -80,7 +79,12 @@ func serverCreds(t *testing.T, id check.TLS) credentials.TransportCredentials {
 
 func startChecker(t *testing.T, c *sim.Checker, creds credentials.TransportCredentials) *sim.Server {
 	t.Helper()
-	server, err := c.Start("127.0.0.1:0", creds)
+	return startCheckerAt(t, c, "127.0.0.1:0", creds)
+}
+
+func startCheckerAt(t *testing.T, c *sim.Checker, address string, creds credentials.TransportCredentials) *sim.Server {
+	t.Helper()
+	server, err := c.Start(address, creds)
 	if err != nil {
 		t.Fatal(err)
 	}
