@@ -249,7 +249,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Stop()
-	p := start(t, configFile(t, twoAgents, server.Addr(), checker(t, sim.OK()), checker(t, sim.Slow(500*time.Millisecond))))
+	p := start(t, configFile(t, twoAgents, server.Addr(), checker(t, sim.OK()), checker(t, sim.Slow(100*time.Millisecond))))
 	admin, _ := p.await(t, "poller started")["admin"].(string)
 	if code, body := get(t, admin, "/healthz"); code != http.StatusOK || body != "ok\n" {
 		t.Errorf("healthz: %d %s", code, body)
@@ -284,7 +284,7 @@ func TestRun(t *testing.T) {
 
 func TestStopWhileCoreIsAwaySaysWhatIsLost(t *testing.T) {
 	t.Parallel()
-	p := start(t, configFile(t, strings.Replace(twoAgents, `"6s"`, `"2s"`, 1), "127.0.0.1:1", checker(t, sim.OK()), checker(t, sim.OK())))
+	p := start(t, configFile(t, twoAgents, "127.0.0.1:1", checker(t, sim.OK()), checker(t, sim.OK())))
 	p.await(t, "core did not take a report")
 	p.signal(t)
 	if n, _ := p.await(t, "poller stopped while core was away")["reports"].(float64); n < 1 {

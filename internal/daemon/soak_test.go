@@ -30,7 +30,7 @@ func TestSoak(t *testing.T) {
 		checks   = 5
 	)
 	var core sim.Core
-	coreServer, err := core.Start("127.0.0.1:0", nil)
+	coreServer, err := core.Start("127.5.0.1:0", nil) // an address of its own, so that nobody gets its port while it is away
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -153,10 +153,13 @@ func TestHTTPSlow(t *testing.T) {
 		},
 	})
 	for _, u := range []string{"http://" + silent, "https://" + silent, s.URL + "/slow", s.URL + "/half"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		r, err := HTTP(ctx, Target{Details: u})
-		cancel()
-		wantDown(t, r, err, "connected, but there was no whole answer within")
+		t.Run(u, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			r, err := HTTP(ctx, Target{Details: u})
+			wantDown(t, r, err, "connected, but there was no whole answer within")
+		})
 	}
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -173,7 +176,7 @@ func TestHTTPLeavesNoConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if r, err := HTTP(ctx, Target{Details: "https://" + l.Addr().String()}); err != nil || r.Available {
 		t.Errorf("a silent target: %s, %v", r.Message, err)
@@ -189,6 +192,7 @@ func TestHTTPLeavesNoConnection(t *testing.T) {
 // ours: somebody looks for a server that had this port before.
 func acceptHandshake(t *testing.T, l net.Listener) net.Conn {
 	t.Helper()
+	_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second))
 	for {
 		conn, err := l.Accept()
 		if err != nil {
