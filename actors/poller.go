@@ -26,6 +26,7 @@ type poller struct {
 	ledger *ledger
 	timer  *time.Timer
 	next   time.Time // when the timer was to fire
+	late   bool      // the last tick came late, and answers have been let in since
 	agents map[*check.Agent]*actor.PID
 	// down are the agents that can't answer, and why.
 	down map[string]string
@@ -103,8 +104,9 @@ func (p *poller) inherit() {
 
 // tick advances. If it comes so late that the process must have stood still, answers that came
 // meanwhile are let in first: by the time that they are late, too, it would be for no fault of theirs.
+// But a process that has too little time is late every time, and must go on all the same.
 func (p *poller) tick(now time.Time) {
-	if now.Sub(p.next) > stall {
+	if p.late = !p.late && now.Sub(p.next) > stall; p.late {
 		p.wait(now, catchUp)
 		return
 	}
