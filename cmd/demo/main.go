@@ -35,6 +35,9 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
+			if length < 0 {
+				return fmt.Errorf("--for %v: give a time above 0, or 0 to run until Ctrl-C", length)
+			}
 			if length > 0 {
 				var cancel context.CancelFunc
 				ctx, cancel = context.WithTimeout(ctx, length)
