@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +27,10 @@ func main() {
 // errReported is an error that has been printed already.
 var errReported = errors.New("see above")
 
+// sameSignal is how soon after the first signal another one still is the same: timeout(1) and some
+// supervisors send it to the process, and then to its group, which it is in, too.
+const sameSignal = 250 * time.Millisecond
+
 // interruptible returns a context that ends with the first SIGTERM or SIGINT; the second one ends
 // the process at once.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -34,8 +39,13 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	go func() {
 		<-signals
+		first := time.Now()
 		cancel()
-		<-signals
+		for range signals {
+			if time.Since(first) > sameSignal {
+				break
+			}
+		}
 		fmt.Fprintln(os.Stderr, "poller: second signal: leaving at once; what was not delivered is lost")
 		os.Exit(1)
 	}()

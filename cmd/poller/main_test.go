@@ -232,6 +232,26 @@ func (r *running) signal(t *testing.T) {
 	}
 }
 
+// signalUntil sends signals until there is a log line with this message.
+func (r *running) signalUntil(t *testing.T, message string) {
+	t.Helper()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			_ = r.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		case line, ok := <-r.lines:
+			if !ok {
+				t.Fatalf("the poller ended without the line %q", message)
+			}
+			if m, _ := line["message"].(string); strings.HasPrefix(m, message) {
+				return
+			}
+		}
+	}
+}
+
 // end waits for the process and returns its exit code.
 func (r *running) end() int {
 	for range r.lines {
@@ -305,7 +325,7 @@ func TestHangUpDoesNotEndIt(t *testing.T) {
 	p.await(t, "SIGHUP ignored")
 	p.signal(t)
 	p.await(t, "stopping")
-	p.signal(t)
+	p.signalUntil(t, "poller: second signal")
 	p.end()
 }
 
@@ -316,10 +336,27 @@ func TestSecondSignalLeavesAtOnce(t *testing.T) {
 	p.await(t, "poller started")
 	p.signal(t)
 	p.await(t, "stopping")
-	p.signal(t)
-	p.await(t, "poller: second signal")
+	p.signalUntil(t, "poller: second signal")
 	if code := p.end(); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
+	}
+}
+
+// TestSignalThatComesTwice: timeout(1) sends its signal to the process and then to its group; that
+// is no second one.
+func TestSignalThatComesTwice(t *testing.T) {
+	t.Parallel()
+	p := start(t, configFile(t, twoAgents, "127.0.0.1:1", checker(t, sim.OK()), "127.0.0.1:2"))
+	p.await(t, "poller started")
+	// While the process is stopped they wait, and so come together.
+	for _, s := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGCONT} {
+		if err := p.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.await(t, "poller stopped")
+	if code := p.end(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
 	}
 }
 
