@@ -10,6 +10,7 @@ import (
 )
 
 func main() {
+	signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the log would be ours
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// From then on signals do again what they do by themselves: the second one ends the process.
 	context.AfterFunc(ctx, stop)

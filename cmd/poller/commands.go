@@ -34,6 +34,7 @@ func runCommand() *cobra.Command {
 			return err
 		}
 		defer flush()
+		signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the log would be ours
 		hangUps := make(chan os.Signal, 1)
 		signal.Notify(hangUps, syscall.SIGHUP) // or a closed terminal would end the poller
 		defer signal.Stop(hangUps)

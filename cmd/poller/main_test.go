@@ -185,6 +185,7 @@ func TestVersion(t *testing.T) {
 // running is a poller that runs.
 type running struct {
 	cmd   *exec.Cmd
+	log   io.Closer // our end of its log
 	lines chan map[string]any
 }
 
@@ -195,6 +196,7 @@ func start(t *testing.T, file string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.log = stderr
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -312,6 +314,33 @@ func TestStopWhileCoreIsAwaySaysWhatIsLost(t *testing.T) {
 	}
 	if code := p.end(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestNobodyReadsTheLog: the end of the log's reader is not the poller's.
+func TestNobodyReadsTheLog(t *testing.T) {
+	t.Parallel()
+	var core sim.Core
+	server, err := core.Start("127.0.0.1:0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	p := start(t, configFile(t, twoAgents, server.Addr(), checker(t, sim.OK()), checker(t, sim.OK())))
+	p.await(t, "poller started")
+	if err := p.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	had := len(core.Deliveries())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	// The log's level is debug, so that there are lines with each report.
+	if _, err := core.Await(ctx, func(d []sim.Delivery) bool { return len(d) >= had+2 }); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(t)
+	if code := p.end(); code != 0 {
+		t.Errorf("exit code %d, want 0: an orderly stop", code)
 	}
 }
 
