@@ -19,11 +19,14 @@ const (
 	maxDuration = int64(365 * 24 * time.Hour) // longer is a slip, and sums of times must not overflow
 )
 
+// minTimeout bounds the time of a run from below: less is a slip in the unit, and would fail every run.
+const minTimeout = 10 * time.Millisecond
+
 // defaultPollTimeout is the default timeout of a run where its check's interval allows it.
 const defaultPollTimeout = 10 * time.Second
 
 func duration(minimum time.Duration) rule {
-	return rule{kind: kindDuration, min: max(1, int64(minimum)), max: maxDuration}
+	return rule{kind: kindDuration, min: int64(minimum), max: maxDuration}
 }
 
 func count() rule { return rule{kind: kindInt, min: 1, max: maxCount} }
@@ -49,7 +52,7 @@ var rootSpec = newSpec(append([]key[Config]{
 	},
 	{name: "kv_store_id", rule: text(nil), def: "", field: func(c *Config) any { return &c.KVStoreID }},
 	{name: "state_dir", rule: text(wantStateDir), def: StateMemory, field: func(c *Config) any { return &c.StateDir }},
-	{name: "shutdown_timeout", rule: duration(0), def: 15 * time.Second, field: func(c *Config) any { return &c.ShutdownTimeout }},
+	{name: "shutdown_timeout", rule: duration(time.Second), def: 15 * time.Second, field: func(c *Config) any { return &c.ShutdownTimeout }},
 	{name: "include", later: true},
 
 	{
@@ -62,14 +65,14 @@ var rootSpec = newSpec(append([]key[Config]{
 	},
 	{
 		name: "admin.listen", rule: text(wantListen), def: "127.0.0.1:9464",
-		usage: "host:port for health, readiness and metrics; empty means off", field: func(c *Config) any { return &c.Admin.Listen },
+		usage: "host:port for health and readiness; empty means off", field: func(c *Config) any { return &c.Admin.Listen },
 	},
 
 	{
 		name: "core.addresses", rule: rule{kind: kindList, want: wantAddress}, required: missingCoreAddresses,
 		usage: "host:port of core, then of its fail-overs", field: func(c *Config) any { return &c.Core.Addresses },
 	},
-	{name: "core.timeout", rule: duration(0), def: 15 * time.Second, field: func(c *Config) any { return &c.Core.Timeout }},
+	{name: "core.timeout", rule: duration(100 * time.Millisecond), def: 15 * time.Second, field: func(c *Config) any { return &c.Core.Timeout }},
 	{name: "core.max_message", rule: rule{
 		kind: kindSize, min: 64 << 10, max: grpcLimit - 4<<10,
 		why: "core's gRPC server refuses messages above 4MiB unless told otherwise, and a report needs some room besides",
@@ -80,23 +83,23 @@ var rootSpec = newSpec(append([]key[Config]{
 	},
 
 	{name: "poll.interval", rule: duration(time.Second), def: 30 * time.Second, field: func(c *Config) any { return &c.Poll.Interval }},
-	{name: "poll.timeout", rule: duration(0), def: defaultPollTimeout, field: func(c *Config) any { return &c.Poll.Timeout }},
+	{name: "poll.timeout", rule: duration(minTimeout), def: defaultPollTimeout, field: func(c *Config) any { return &c.Poll.Timeout }},
 	{name: "poll.rate", rule: count(), def: int64(500), field: func(c *Config) any { return &c.Poll.Rate }},
 	{name: "poll.max_in_flight", rule: count(), def: int64(2048), field: func(c *Config) any { return &c.Poll.MaxInFlight }},
 
 	{name: "breaker.failures", rule: count(), def: int64(5), field: func(c *Config) any { return &c.Breaker.Failures }},
-	{name: "breaker.probe", rule: duration(0), def: 3 * time.Second, field: func(c *Config) any { return &c.Breaker.Probe }},
+	{name: "breaker.probe", rule: duration(100 * time.Millisecond), def: 3 * time.Second, field: func(c *Config) any { return &c.Breaker.Probe }},
 
-	{name: "restart.initial", rule: duration(0), def: 100 * time.Millisecond, field: func(c *Config) any { return &c.Restart.Initial }},
-	{name: "restart.max", rule: duration(0), def: 30 * time.Second, field: func(c *Config) any { return &c.Restart.Max }},
+	{name: "restart.initial", rule: duration(time.Millisecond), def: 100 * time.Millisecond, field: func(c *Config) any { return &c.Restart.Initial }},
+	{name: "restart.max", rule: duration(time.Millisecond), def: 30 * time.Second, field: func(c *Config) any { return &c.Restart.Max }},
 	{name: "restart.budget", rule: count(), def: int64(10), field: func(c *Config) any { return &c.Restart.Budget }},
-	{name: "restart.window", rule: duration(0), def: time.Minute, field: func(c *Config) any { return &c.Restart.Window }},
+	{name: "restart.window", rule: duration(time.Second), def: time.Minute, field: func(c *Config) any { return &c.Restart.Window }},
 
 	{
 		name: "spool.max_bytes", rule: rule{kind: kindSize, min: 1, max: math.MaxInt64}, def: int64(1 << 30),
 		field: func(c *Config) any { return &c.Spool.MaxBytes },
 	},
-	{name: "spool.max_age", rule: duration(0), def: 168 * time.Hour, field: func(c *Config) any { return &c.Spool.MaxAge }},
+	{name: "spool.max_age", rule: duration(time.Second), def: 168 * time.Hour, field: func(c *Config) any { return &c.Spool.MaxAge }},
 	{
 		name: "spool.when_full", rule: oneOf(DropOldest, DropNewest), def: DropOldest,
 		field: func(c *Config) any { return &c.Spool.WhenFull },
@@ -139,7 +142,7 @@ var agentSpec = newSpec(append([]key[agentEntry]{
 		name: "address", rule: text(wantAddress), required: `the host:port of the checker's gRPC server; write address = "127.0.0.1:50051" or such`,
 		field: func(a *agentEntry) any { return &a.Address },
 	},
-	{name: "timeout", rule: duration(0), field: func(a *agentEntry) any { return &a.timeout }},
+	{name: "timeout", rule: duration(minTimeout), field: func(a *agentEntry) any { return &a.timeout }},
 	{name: "health_service", rule: text(nil), def: "AgentService", field: func(a *agentEntry) any { return &a.HealthService }},
 	{name: "profile", later: true},
 }, tlsKeys("tls", func(a *agentEntry) *check.TLS { return &a.TLS })...), checksTable)
@@ -156,7 +159,7 @@ var checkSpec = newSpec([]key[check.Check]{
 	{name: "details", rule: text(nil), field: func(c *check.Check) any { return &c.Details }},
 	{name: "port", rule: rule{kind: kindInt, min: 0, max: maxPort}, field: func(c *check.Check) any { return &c.Port }},
 	{name: "interval", rule: duration(time.Second), field: func(c *check.Check) any { return &c.Interval }},
-	{name: "timeout", rule: duration(0), field: func(c *check.Check) any { return &c.Timeout }},
+	{name: "timeout", rule: duration(minTimeout), field: func(c *check.Check) any { return &c.Timeout }},
 	{name: "results_interval", later: true},
 	{name: "stream", later: true},
 })

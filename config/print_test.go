@@ -192,7 +192,7 @@ func TestPrintProperty(t *testing.T) {
 			for _, n := range rapid.SliceOfNDistinct(name, 0, 4, Mask).Draw(t, "checks") {
 				k := check.Check{Name: n, Type: name.Draw(t, "type"), Details: free.Draw(t, "details"), Port: rapid.Int32Range(0, maxPort).Draw(t, "port")}
 				k.Interval = c.Poll.Interval * time.Duration(rapid.IntRange(1, 9).Draw(t, "multiple"))
-				k.Timeout = time.Duration(rapid.Int64Range(1, int64(c.Poll.Interval)).Draw(t, "timeout"))
+				k.Timeout = time.Duration(rapid.Int64Range(int64(minTimeout), int64(c.Poll.Interval)).Draw(t, "timeout"))
 				a.Checks = append(a.Checks, k)
 			}
 			c.Agents = append(c.Agents, a)
