@@ -130,7 +130,8 @@ func (n *node) found() string {
 	return shorten(n.raw)
 }
 
-func foundText(s string) string { return fmt.Sprintf("%q", shorten(s)) }
+// foundText quotes what was found, for messages, which end up in logs.
+func foundText(s string) string { return fmt.Sprintf("%q", shorten(Mask(s))) }
 
 func shorten(s string) string {
 	if utf8.RuneCountInString(s) <= maxFound {

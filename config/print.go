@@ -102,14 +102,19 @@ func format(kind kind, field any) string {
 // because passwords with an @ in them are written unescaped often enough.
 var passwordPattern = regexp.MustCompile(`(://[^\s/?#:@]*:)[^\s/?#]*@`)
 
+// secretPattern finds the value of a URL's query parameter whose name tells that it is a secret.
+var secretPattern = regexp.MustCompile(`(?i)([?&][^=&#\s"]*(?:token|secret|passw|pwd|api_?key|signature)[^=&#\s"]*=)[^&#\s"]+`)
+
 // Mask returns s with *** for the password in the user information of each URL in it, whatever else s
-// holds: https://user:***@host. A text without one is returned as it is. It sees no other secrets, such as
-// those in a URL's path or query.
+// holds: https://user:***@host; and for what a query calls a token, secret, password, key of an API or
+// signature: https://host/?token=***. A text without a URL is returned as it is. It sees no other secrets,
+// such as those in a path.
 func Mask(s string) string {
 	if !strings.Contains(s, "://") {
 		return s
 	}
-	return passwordPattern.ReplaceAllString(s, "${1}***@")
+	s = passwordPattern.ReplaceAllString(s, "${1}***@")
+	return secretPattern.ReplaceAllString(s, "${1}***")
 }
 
 // quote writes a basic string of TOML; Go's escapes are not all the same.

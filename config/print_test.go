@@ -154,9 +154,12 @@ func TestMask(t *testing.T) {
 		"redis://user:p@ss@host:6379/0":             "redis://user:***@host:6379/0",
 		`{"a":"http://u:p@h/","b":"amqp://v:q@h/"}`: `{"a":"http://u:***@h/","b":"amqp://v:***@h/"}`,
 		"https://user:***@host":                     "https://user:***@host",
+		"http://u:p@h/?a=1&X-Token=abc&b=2#c":       "http://u:***@h/?a=1&X-Token=***&b=2#c",
+		"https://h/?api_key=k&password=":            "https://h/?api_key=***&password=",
 		// Nothing secret here.
 		"https://host:8080/mail?to=a@b": "https://host:8080/mail?to=a@b",
 		"https://user@host":             "https://user@host",
+		"https://h/token=1?key=2":       "https://h/token=1?key=2",
 		"127.0.0.1:22":                  "127.0.0.1:22",
 		"user:name@host":                "user:name@host",
 	} {

@@ -66,7 +66,7 @@ func validateCommand() *cobra.Command {
 		Args:  noArgs,
 	}
 	load := configFlags(cmd)
-	effective := cmd.Flags().Bool("print", false, "print the effective configuration, with secrets masked")
+	effective := cmd.Flags().Bool("print", false, "print the effective configuration, with the secrets in URLs masked")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := load()
 		if err != nil {
