@@ -180,9 +180,9 @@ func (c *Checker) ended(ctx context.Context, call *call, err error) *check.Failu
 		return check.Failf(check.Timeout, err, "connected to %s, but no answer to %s within %v: the checker is busy or hung",
 			c.agent.Address, call.name, call.took())
 	case over:
-		return c.unreachable(fmt.Sprintf("no connection within %v: %s", call.took(), said), err)
+		return c.unreachable(fmt.Sprintf("no connection within %v: %s", call.took(), said), silent(said, true), err)
 	case code == codes.Unavailable && !call.answered():
-		return c.unreachable(said, err)
+		return c.unreachable(said, silent(said, false), err)
 	}
 	return c.badAnswer(call, err)
 }
@@ -204,19 +204,22 @@ func (c *Checker) badAnswer(call *call, err error) *check.Failure {
 		c.agent.Address, call.name, status.Code(err), words(err))
 }
 
-// unreachable tells a refused handshake from a refused connection.
-func (c *Checker) unreachable(said string, err error) *check.Failure {
+// unreachable tells a refused handshake from a refused connection. Silent is what silent returns.
+func (c *Checker) unreachable(said string, silent bool, err error) *check.Failure {
 	handshake, cause := c.link.lastError()
 	mute := cause == nil && c.link.mute()
 	switch {
-	case handshake || mute && secured(c.agent.TLS):
-		if cause == nil {
-			cause = errors.New(said)
-		}
+	case handshake:
 		return check.Failf(check.TLSFailed, err, "TLS with %s failed: %v: check tls.mode, the certificates and server_name on both sides",
 			c.agent.Address, cause)
+	case mute && secured(c.agent.TLS):
+		return check.Failf(check.TLSFailed, err, "%s said nothing after the TLS handshake (%s): does it want a certificate of ours, and accept it? "+
+			"check tls.mode and the certificates on both sides", c.agent.Address, said)
 	case cause != nil:
 		return check.Failf(check.Unreachable, err, "can't connect to %s: %v: is the checker running there?", c.agent.Address, cause)
+	case mute && silent:
+		return check.Failf(check.Unreachable, err, "%s accepts connections but says nothing (%s): "+
+			"is it hung, is it the right port, and does it want TLS?", c.agent.Address, said)
 	case mute || strings.Contains(said, "server preface"):
 		return check.Failf(check.Unreachable, err, "%s accepts connections but does not speak gRPC (%s): "+
 			"is it the right port, and does it want TLS?", c.agent.Address, said)

@@ -220,7 +220,7 @@ func TestNoConnection(t *testing.T) {
 		{"has a stranger's certificate", secured(strangers.Issue(t, "checker")), me, check.TLSFailed, []string{"unknown authority", "certificates"}},
 		{"has another name", secured(mtls), otherName, check.TLSFailed, []string{"elsewhere.example", "server_name"}},
 		{"has another address", secured(ours.Issue(t, "checker", tlsidtest.Hosts("127.9.9.9"))), me, check.TLSFailed, []string{"127.9.9.9", "server_name"}},
-		{"wants our certificate", secured(mtls), noCertificate, check.TLSFailed, []string{"certificates"}},
+		{"wants our certificate", secured(mtls), noCertificate, check.TLSFailed, []string{"certificates", "tls.mode"}},
 		{"does not trust our certificate", secured(mtls), otherCA, check.TLSFailed, []string{"certificates"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -260,7 +260,7 @@ func serveHTTP(t *testing.T) string {
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	for hint, identity := range map[string]func(t *testing.T) check.TLS{
-		"right port":                        func(*testing.T) check.TLS { return check.TLS{} },
+		"says nothing":                      func(*testing.T) check.TLS { return check.TLS{} },
 		"does not answer the TLS handshake": func(t *testing.T) check.TLS { return tlsidtest.NewCA(t).Issue(t, "poller") },
 	} {
 		t.Run(hint, func(t *testing.T) {

@@ -6,7 +6,9 @@ package transport
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -79,6 +81,15 @@ func (l *link) lastError() (handshake bool, err error) {
 // server speaks first. With TLS 1.3 one that refuses our certificate says so only after the
 // handshake, and what it says may be lost with the connection.
 func (l *link) mute() bool { return l.made.Load() > 0 && !l.heard.Load() }
+
+// silent tells of a connection that came to nothing whether the peer let us wait, rather than hung
+// up. Waited is whether our own time was up; gRPC, too, gives up connecting after a while.
+func silent(said string, waited bool) bool {
+	if !strings.Contains(said, "server preface") {
+		return waited
+	}
+	return strings.Contains(said, net.ErrClosed.Error()) || strings.Contains(said, io.ErrClosedPipe.Error())
+}
 
 // listening is a connection that tells its link of the first word.
 type listening struct {

@@ -100,18 +100,28 @@ func (c *Core) Deliver(ctx context.Context, id string, body []byte) error {
 	return fmt.Errorf("deliver to core at %s: %w", address, err)
 }
 
-// explain says why there is no connection, where gRPC's own words are long and say little.
+// explain says in our own words, and with what to look at, what gRPC says little about.
 func (c *Core) explain(err error) error {
 	handshake, cause := c.conn.link.lastError()
+	code, said := status.Code(err), words(err)
+	mute := cause == nil && c.conn.link.mute()
 	switch {
-	case status.Code(err) != codes.Unavailable:
+	case code == codes.Unimplemented:
+		return &explained{err, fmt.Sprintf("it answered %v: %s: is this address a core's?", code, said)}
+	case code == codes.Unauthenticated || code == codes.PermissionDenied:
+		return &explained{err, fmt.Sprintf("it answered %v: %s: does it know this poller, and accept its certificate?", code, said)}
+	case mute && !secured(c.cfg.TLS) && silent(said, code == codes.DeadlineExceeded):
+		return &explained{err, fmt.Sprintf("%v: it accepts connections but says nothing (%s): is it hung, is it the right port, and does it want TLS?", code, said)}
+	case code != codes.Unavailable:
 		return err
 	case handshake:
 		return &explained{err, fmt.Sprintf("TLS failed: %v: check tls.mode, the certificates and server_name on both sides", cause)}
 	case cause != nil:
 		return &explained{err, fmt.Sprintf("can't connect: %v: does core run there, and is the way to it open?", cause)}
-	case c.conn.link.mute() && secured(c.cfg.TLS):
-		return &explained{err, words(err) + ": it said nothing after the TLS handshake: does it accept our certificate?"}
+	case mute && secured(c.cfg.TLS):
+		return &explained{err, said + ": it said nothing after the TLS handshake: does it accept our certificate?"}
+	case mute:
+		return &explained{err, fmt.Sprintf("it accepts connections but does not speak gRPC (%s): is it the right port, and does it want TLS?", said)}
 	}
 	return err
 }

@@ -377,7 +377,7 @@ func TestCoreMutualTLS(t *testing.T) {
 		"no certificate":         {nameless, "does it accept our certificate?"},
 		"a stranger's":           {stranger, "does it accept our certificate?"},
 		"core's is a stranger's": {misled, "unknown authority"},
-		"plaintext":              {check.TLS{}, "Unavailable"},
+		"plaintext":              {check.TLS{}, "does it want TLS?"},
 	} {
 		c := newCore(t, CoreConfig{Addresses: []string{server.Addr()}, TLS: tt.id})
 		wantError(t, name, deliver(t, c, 1, "a/ssh"), wire.Retry, server.Addr(), tt.words)

@@ -53,7 +53,9 @@ func TestFailOver(t *testing.T) {
 // new one each time, for what is mended may be the certificates.
 func TestHold(t *testing.T) {
 	t.Parallel()
-	for _, code := range []codes.Code{codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented} {
+	for code, hint := range map[codes.Code]string{
+		codes.Unauthenticated: "accept its certificate?", codes.PermissionDenied: "accept its certificate?", codes.Unimplemented: "a core's?",
+	} {
 		t.Run(code.String(), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -62,7 +64,7 @@ func TestHold(t *testing.T) {
 				mustDeliver(t, c, 1, "a/ssh")
 				w.cores[0].SetFault(sim.CoreFault{Code: code, Times: 2})
 				for range 2 {
-					wantError(t, "held", deliver(t, c, 2, "a/ssh"), wire.Hold, w.addresses[0], code.String())
+					wantError(t, "held", deliver(t, c, 2, "a/ssh"), wire.Hold, w.addresses[0], code.String(), hint)
 				}
 				mustDeliver(t, c, 2, "a/ssh")
 				wantTaken(t, w.cores[0], "stream p/1/1 a/ssh", "stream p/1/2 a/ssh")
@@ -123,12 +125,13 @@ func TestDeliveryTimeout(t *testing.T) {
 		name  string
 		spoil func(w *cores)
 		known bool // whether there is a connection already
+		hint  string
 	}{
-		{"hangs on the stream", hang(sim.CoreFault{Hang: true}), false},
-		{"hangs on the unary call", hang(sim.CoreFault{Hang: true}), true},
-		{"takes it and hangs", hang(sim.CoreFault{Hang: true, AfterTaking: true}), true},
-		{"is too slow", hang(sim.CoreFault{Delay: time.Hour}), true},
-		{"does not accept", replace(func(net.Listener) {}), false},
+		{"hangs on the stream", hang(sim.CoreFault{Hang: true}), false, ""},
+		{"hangs on the unary call", hang(sim.CoreFault{Hang: true}), true, ""},
+		{"takes it and hangs", hang(sim.CoreFault{Hang: true, AfterTaking: true}), true, ""},
+		{"is too slow", hang(sim.CoreFault{Delay: time.Hour}), true, ""},
+		{"does not accept", replace(func(net.Listener) {}), false, ""},
 		{"accepts and is silent", replace(func(l net.Listener) {
 			go func() {
 				if conn, err := l.Accept(); err == nil {
@@ -139,7 +142,7 @@ func TestDeliveryTimeout(t *testing.T) {
 					_ = conn.Close()
 				}
 			}()
-		}), false},
+		}), false, "says nothing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -151,7 +154,7 @@ func TestDeliveryTimeout(t *testing.T) {
 				}
 				tt.spoil(w)
 				began := time.Now()
-				wantError(t, "the first core", deliver(t, c, 2, "a/ssh"), wire.Retry, w.addresses[0], "DeadlineExceeded")
+				wantError(t, "the first core", deliver(t, c, 2, "a/ssh"), wire.Retry, w.addresses[0], "DeadlineExceeded", tt.hint)
 				if took := time.Since(began); took != 3*time.Second {
 					t.Errorf("it took %v, want 3s", took)
 				}
