@@ -72,13 +72,17 @@ func validateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := daemon.CheckIdentities(cfg); err != nil {
-			return err
+		if errs := daemon.CheckIdentities(cfg); len(errs) > 0 {
+			for _, err := range errs {
+				cmd.PrintErrln(err)
+			}
+			cmd.PrintErrf("%s in the TLS files\n", count(len(errs), "error"))
+			return errReported
 		}
 		if *effective {
 			return cfg.Print(cmd.OutOrStdout())
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "the configuration is right: %d agents\n", len(cfg.Agents))
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "the configuration is right: %s\n", count(len(cfg.Agents), "agent"))
 		return err
 	}
 	return cmd

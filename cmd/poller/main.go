@@ -68,12 +68,9 @@ func command() *cobra.Command {
 func configFlags(cmd *cobra.Command) func() (*config.Config, error) {
 	file := cmd.Flags().StringP("config", "c", "", "configuration file (TOML)")
 	config.AddFlags(cmd.Flags())
-	if err := cmd.MarkFlagRequired("config"); err != nil {
-		panic(err) // the flag was defined just now
-	}
 	return func() (*config.Config, error) {
 		if *file == "" {
-			return nil, errors.New("-c names no file: give the path of the configuration")
+			return nil, errors.New("no configuration: give the path of its file with -c FILE")
 		}
 		cfg, warnings, err := config.Load(config.Source{File: *file, Environ: os.Environ(), Flags: cmd.Flags()})
 		for _, w := range warnings {
@@ -86,9 +83,17 @@ func configFlags(cmd *cobra.Command) func() (*config.Config, error) {
 		for _, e := range list {
 			cmd.PrintErrln(e.Error())
 		}
-		cmd.PrintErrf("%d errors in the configuration\n", len(list))
+		cmd.PrintErrf("%s in the configuration\n", count(len(list), "error"))
 		return nil, errReported
 	}
+}
+
+// count is a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // noArgs refuses arguments; the likeliest is a configuration file without -c.

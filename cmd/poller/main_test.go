@@ -137,9 +137,9 @@ func TestValidateLooksAtCertificateFiles(t *testing.T) {
 func TestArguments(t *testing.T) {
 	t.Parallel()
 	for want, args := range map[string][]string{
-		"poller run -c p.toml":      {"run", "p.toml", "-c", "x"},
-		"-c names no file":          {"run", "-c", ""},
-		`required flag(s) "config"`: {"validate"},
+		"poller run -c p.toml": {"run", "p.toml", "-c", "x"},
+		"with -c FILE":         {"run", "-c", ""},
+		"no configuration":     {"validate"},
 	} {
 		if r := poller(t, args...); r.code != 1 || !strings.Contains(r.stderr, want) {
 			t.Errorf("%q: %+v, want %q", args, r, want)
@@ -158,7 +158,7 @@ func TestOnce(t *testing.T) {
 		t.Errorf("one agent: %+v", r)
 	}
 	r = poller(t, "once", "-c", file, "--agent", "one", "--check", "b")
-	for _, want := range []string{"answer    {", `envelope  {"poller_id":"p","agent_id":"one","partition":"default","service_type":"port","service_name":"b","data":{`, "took "} {
+	for _, want := range []string{"answer    {", `envelope  {"poller_id":"p","agent_id":"one","partition":"default","service_type":"port","service_name":"b","data":{`, "took ", `to core   service_name="b" available="true" service_type="port"`, `source="getStatus" kv_store_id=""`} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("one check lacks %q: %+v", want, r)
 		}
@@ -309,7 +309,7 @@ func TestStopWhileCoreIsAwaySaysWhatIsLost(t *testing.T) {
 	p := start(t, configFile(t, twoAgents, "127.0.0.1:1", checker(t, sim.OK()), checker(t, sim.OK())))
 	p.await(t, "core did not take a report")
 	p.signal(t)
-	if n, _ := p.await(t, "poller stopped while core was away")["reports"].(float64); n < 1 {
+	if n, _ := p.await(t, "poller stopped before core had taken all")["reports"].(float64); n < 1 {
 		t.Errorf("%v reports are said to be lost", n)
 	}
 	if code := p.end(); code != 0 {

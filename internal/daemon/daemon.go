@@ -110,7 +110,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		return fmt.Errorf("stop: %w", err)
 	}
 	if kept, _ := d.queue.Kept(); kept > 0 {
-		d.o.Log.Error().Int("reports", kept).Msg("poller stopped while core was away; these reports were kept in memory and are lost")
+		d.o.Log.Error().Int("reports", kept).Msg("poller stopped before core had taken all; these reports were kept in memory and are lost")
 		return nil
 	}
 	d.o.Log.Info().Msg("poller stopped; nothing is left to deliver")

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/serviceradar/poller/config"
@@ -9,10 +8,10 @@ import (
 	"github.com/serviceradar/poller/internal/tlsid"
 )
 
-// CheckIdentities loads every TLS identity of a configuration once and returns what is wrong with
-// the files, all at once. A poller that runs does not need it: it loads them when it connects, and
+// CheckIdentities loads every TLS identity of a configuration once and returns all that is wrong with
+// the files, an error for each identity. A poller that runs does not need it: it loads them when it connects, and
 // reports what it finds; this is for telling beforehand.
-func CheckIdentities(cfg *config.Config) error {
+func CheckIdentities(cfg *config.Config) []error {
 	seen := make(map[check.TLS]bool)
 	var errs []error
 	load := func(user string, id check.TLS) {
@@ -28,5 +27,5 @@ func CheckIdentities(cfg *config.Config) error {
 	for i := range cfg.Agents {
 		load("agent "+cfg.Agents[i].Name, cfg.Agents[i].TLS)
 	}
-	return errors.Join(errs...)
+	return errs
 }

@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/check"
@@ -142,21 +142,30 @@ func PrintOutcomes(w io.Writer, cfg *config.Config, outcomes []Outcome) error {
 func printDetail(w io.Writer, cfg *config.Config, o Outcome) error {
 	id := identity(cfg)
 	wireStatus := id.Status(o.Status)
-	envelope := wireStatus.GetMessage()
-	wireStatus.Message = nil // it stands on a line of its own, readably
-	fields, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true, EmitUnpopulated: true}.Marshal(wireStatus)
-	if err != nil {
-		return err
-	}
 	raw := string(o.Status.Message)
 	if raw == "" {
 		raw = "(none)"
 	}
-	_, err = fmt.Fprintf(w, "\nasked     %s at %s: type %q, details %q, port %d, timeout %v\n"+
-		"took      %v; response time %v\nanswer    %s\nenvelope  %s\nto core   %s\n",
+	_, err := fmt.Fprintf(w, "\nasked     %s at %s: type %q, details %q, port %d, timeout %v\n"+
+		"took      %v; response time %v\nanswer    %s\nenvelope  %s\n",
 		o.Status.Agent.Name, o.Status.Agent.Address, o.Status.Check.Type, config.Mask(o.Status.Check.Details), o.Status.Check.Port, o.Status.Check.Timeout,
-		o.Took, o.Status.ResponseTime, raw, envelope, fields)
+		o.Took, o.Status.ResponseTime, raw, wireStatus.GetMessage())
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "to core   %s\n", fields(wireStatus.ProtoReflect()))
 	return err
+}
+
+// fields lists what core gets beside the message, those that are empty too.
+func fields(m protoreflect.Message) string {
+	var list []string
+	for i, all := 0, m.Descriptor().Fields(); i < all.Len(); i++ {
+		if f := all.Get(i); f.Kind() != protoreflect.BytesKind {
+			list = append(list, fmt.Sprintf("%s=%q", f.Name(), m.Get(f).String()))
+		}
+	}
+	return strings.Join(list, " ")
 }
 
 func availability(st check.Status) string {

@@ -2,6 +2,7 @@ package tlsid
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -24,11 +25,8 @@ const certificateBlock = "CERTIFICATE"
 // loadPair loads our own certificate with its key.
 func loadPair(id check.TLS, now time.Time) (tls.Certificate, error) {
 	certPEM, err := read(id.CertFile, "our own certificate (cert_file)")
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	keyPEM, err := read(id.KeyFile, "the key of our own certificate (key_file)")
-	if err != nil {
+	keyPEM, keyErr := read(id.KeyFile, "the key of our own certificate (key_file)")
+	if err = both(err, keyErr); err != nil {
 		return tls.Certificate{}, err
 	}
 	chain, err := certificates(certPEM, id.CertFile, "our own certificate (cert_file)")
@@ -72,6 +70,14 @@ func loadAuthorities(file, peers string, now time.Time) (*x509.CertPool, error) 
 			file, purpose, subject(last), date(last.NotAfter))
 	}
 	return pool, nil
+}
+
+// both returns what is wrong, on one line if it is two things.
+func both(a, b error) error {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	return fmt.Errorf("%w; %w", a, b)
 }
 
 func read(file, purpose string) ([]byte, error) {

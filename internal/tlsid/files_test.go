@@ -71,12 +71,15 @@ func TestErrors(t *testing.T) {
 		change func(*check.TLS)
 		want   []string
 	}{
-		"mode":             {func(id *check.TLS) { id.Mode = "ssl" }, []string{`"ssl"`, `"none", "tls" or "mtls"`}},
-		"no cert_file":     {func(id *check.TLS) { id.CertFile = "" }, []string{"our own certificate (cert_file)", "none is set"}},
-		"no key_file":      {func(id *check.TLS) { id.KeyFile = "" }, []string{"the key of our own certificate (key_file)", "none is set"}},
-		"no ca_file":       {func(id *check.TLS) { id.CAFile = "" }, []string{"the authorities for ", "(ca_file)", "none is set"}},
-		"missing":          {func(id *check.TLS) { id.CertFile = missing }, []string{missing, "our own certificate (cert_file)", "there is no such file", "check the path"}},
-		"missing key":      {func(id *check.TLS) { id.KeyFile = missing }, []string{missing, "(key_file)", "there is no such file"}},
+		"mode":         {func(id *check.TLS) { id.Mode = "ssl" }, []string{`"ssl"`, `"none", "tls" or "mtls"`}},
+		"no cert_file": {func(id *check.TLS) { id.CertFile = "" }, []string{"our own certificate (cert_file)", "none is set"}},
+		"no key_file":  {func(id *check.TLS) { id.KeyFile = "" }, []string{"the key of our own certificate (key_file)", "none is set"}},
+		"no ca_file":   {func(id *check.TLS) { id.CAFile = "" }, []string{"the authorities for ", "(ca_file)", "none is set"}},
+		"missing":      {func(id *check.TLS) { id.CertFile = missing }, []string{missing, "our own certificate (cert_file)", "there is no such file", "check the path"}},
+		"missing key":  {func(id *check.TLS) { id.KeyFile = missing }, []string{missing, "(key_file)", "there is no such file"}},
+		"all missing": {func(id *check.TLS) { id.CertFile, id.KeyFile, id.CAFile = missing+"1", missing+"2", missing+"3" }, []string{
+			missing + "1, our own certificate", missing + "2, the key", missing + "3, the authorities", "(ca_file): there is no such file",
+		}},
 		"missing ca":       {func(id *check.TLS) { id.CAFile = missing }, []string{missing, "(ca_file)", "there is no such file"}},
 		"directory":        {func(id *check.TLS) { id.CertFile = directory }, []string{directory, "not a regular file"}},
 		"huge":             {func(id *check.TLS) { id.CAFile = huge }, []string{huge, "8388609 bytes"}},

@@ -9,7 +9,7 @@
 //     the system's authorities, which would let in anybody with a public certificate.
 //   - Our own certificate must be valid at the time of loading: peers would refuse it anyhow, and
 //     say less about the reason.
-//   - Errors name the file, what it is for, why it can't be used and what to do.
+//   - Errors name each file that is wrong, what it is for, why it can't be used and what to do.
 //
 // All functions are safe to call from any goroutine.
 package tlsid
@@ -57,6 +57,7 @@ func client(id check.TLS, host string, now time.Time) (*tls.Config, error) {
 	if config.ServerName == "" {
 		config.ServerName = host
 	}
+	var pairErr error
 	switch id.Mode {
 	case "", check.TLSNone:
 		return nil, nil // a nil configuration means plaintext
@@ -65,16 +66,14 @@ func client(id check.TLS, host string, now time.Time) (*tls.Config, error) {
 			return config, nil // nil RootCAs are the system's
 		}
 	case check.TLSMutual:
-		pair, err := loadPair(id, now)
-		if err != nil {
-			return nil, err
-		}
+		var pair tls.Certificate
+		pair, pairErr = loadPair(id, now)
 		config.Certificates = []tls.Certificate{pair}
 	default:
 		return nil, unknownMode(id.Mode)
 	}
 	pool, err := loadAuthorities(id.CAFile, "the servers we connect to", now)
-	if err != nil {
+	if err = both(pairErr, err); err != nil {
 		return nil, err
 	}
 	config.RootCAs = pool
@@ -83,22 +82,19 @@ func client(id check.TLS, host string, now time.Time) (*tls.Config, error) {
 
 func server(id check.TLS, now time.Time) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	var poolErr error
 	switch id.Mode {
 	case "", check.TLSNone:
 		return nil, nil // a nil configuration means plaintext
 	case check.TLSServer:
 	case check.TLSMutual:
-		pool, err := loadAuthorities(id.CAFile, "the clients that connect to us", now)
-		if err != nil {
-			return nil, err
-		}
-		config.ClientCAs = pool
+		config.ClientCAs, poolErr = loadAuthorities(id.CAFile, "the clients that connect to us", now)
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	default:
 		return nil, unknownMode(id.Mode)
 	}
 	pair, err := loadPair(id, now)
-	if err != nil {
+	if err = both(err, poolErr); err != nil {
 		return nil, err
 	}
 	config.Certificates = []tls.Certificate{pair}

@@ -207,7 +207,7 @@ func TestDates(t *testing.T) {
 }
 
 func ExampleClient() {
-	_, err := Client(check.TLS{Mode: check.TLSMutual, KeyFile: "key.pem"}, "checker.example.net")
+	_, err := Client(check.TLS{Mode: check.TLSServer, CAFile: "/etc"}, "checker.example.net")
 	fmt.Println(err)
-	// Output: TLS needs a file with our own certificate (cert_file), and none is set: set it to the path of a PEM file
+	// Output: TLS file /etc, the authorities for the servers we connect to (ca_file): it is not a regular file: name a PEM file
 }
