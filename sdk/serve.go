@@ -63,7 +63,7 @@ func Serve(ctx context.Context, addr string, checks []Check, opts ...Option) err
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return fmt.Errorf("serve checks on %s: %w: is the address free, and this machine's own?", addr, err)
+		return fmt.Errorf("serve checks on %s: %w: is it host:port, free, and this machine's own address?", addr, err)
 	}
 	return s.serve(ctx, l)
 }
@@ -92,6 +92,9 @@ func newServer(checks []Check, opts []Option) (*server, error) {
 	}
 	if s.maxInFlight < 1 {
 		return nil, fmt.Errorf("serve checks: MaxInFlight is %d: let it be at least 1", s.maxInFlight)
+	}
+	if s.stopTimeout < 0 {
+		return nil, fmt.Errorf("serve checks: StopTimeout is %v: let it be 0 or more", s.stopTimeout)
 	}
 	byType, err := index(checks)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -39,9 +40,10 @@ func TestServeErrors(t *testing.T) {
 		"empty type":  {"127.0.0.1:0", []Check{Func("", nil)}, nil, "empty Type"},
 		"two alike":   {"127.0.0.1:0", []Check{block, block}, nil, `two checks have the Type "block"`},
 		"limit":       {"127.0.0.1:0", []Check{block}, []Option{MaxInFlight(0)}, "MaxInFlight is 0"},
+		"stop":        {"127.0.0.1:0", []Check{block}, []Option{StopTimeout(-time.Second)}, "StopTimeout is -1s"},
 		"half TLS":    {"127.0.0.1:0", []Check{block}, []Option{TLS("cert.pem", "", "")}, "a certificate file and a key file"},
 		"missing TLS": {"127.0.0.1:0", []Check{block}, []Option{TLS(missing, missing, "")}, missing},
-		"taken":       {taken.Addr().String(), []Check{block}, nil, taken.Addr().String() + ": bind: address already in use: is the address free"},
+		"taken":       {taken.Addr().String(), []Check{block}, nil, taken.Addr().String() + ": bind: address already in use: is it host:port, free"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
