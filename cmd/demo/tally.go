@@ -125,7 +125,7 @@ func (t *tally) verdict(out io.Writer, violations []string) error {
 	lost := t.made - arrived
 	moves := strings.Join(t.breaker, " → ")
 	_, err := fmt.Fprintf(out, "\nat the end:\n%s\n%d cycles, %d statuses made, %d at core, %d lost, %d doubled\n"+
-		"the breaker of %s: %s\n", table, t.cycles, t.made, arrived, lost, t.doubled, flaky, moves)
+		"the breaker of %s: %s\n", table, t.cycles, t.made, arrived, lost, t.doubled, flaky, t.lastMoves())
 	if lost != 0 || t.doubled != 0 {
 		err = errors.Join(err, fmt.Errorf("%d statuses lost, %d doubled", lost, t.doubled))
 	}
@@ -140,6 +140,15 @@ func (t *tally) verdict(out io.Writer, violations []string) error {
 		_, _ = fmt.Fprintln(out, "too short to see it open and close again: give it 15s")
 	}
 	return err
+}
+
+// lastMoves are as many of the breaker's moves as fit on a line.
+func (t *tally) lastMoves() string {
+	const most = 9
+	if n := len(t.breaker); n > most {
+		return fmt.Sprintf("%d moves, the last: %s", n, strings.Join(t.breaker[n-most:], " → "))
+	}
+	return strings.Join(t.breaker, " → ")
 }
 
 // tail passes the log on, or keeps its last lines for under the table.
