@@ -76,7 +76,7 @@ func validateCommand() *cobra.Command {
 			for _, err := range errs {
 				cmd.PrintErrln(err)
 			}
-			cmd.PrintErrf("%s in the TLS files\n", count(len(errs), "error"))
+			cmd.PrintErrln("these TLS files can't be used")
 			return errReported
 		}
 		if *effective {
