@@ -1,4 +1,4 @@
-package main_test
+package main
 
 import (
 	"bufio"
@@ -36,6 +36,19 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// TestCommands also links the program into the tests: they run a binary that they build, and without
+// that go test would take a result that it remembers for that of a program that has changed.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for _, c := range command().Commands() {
+		names = append(names, c.Name())
+	}
+	if got, want := strings.Join(names, " "), "once run validate version"; got != want {
+		t.Errorf("commands %q, want %q", got, want)
+	}
 }
 
 // result is how a run of the program ended.
