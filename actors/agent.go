@@ -295,7 +295,8 @@ func (a *agent) settle(run check.Run, status check.Status) {
 
 func (a *agent) tell(status check.Status) {
 	now := verdict{available: status.Available, reason: status.Reason}
-	if before, known := a.last[status.Check]; now != before && (known || !now.available) {
+	// The first status of a check is a change unless all is well.
+	if before, known := a.last[status.Check]; known && now != before || !known && !now.available {
 		detail := status.Detail
 		if status.Reason == "" && !status.Available {
 			detail = excerpt(status.Message)

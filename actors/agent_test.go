@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/internal/check"
 )
@@ -187,6 +189,28 @@ func TestFaultsOfOurOwnCountForNothing(t *testing.T) {
 		w.pass(20 * time.Second) // three failures of the checker in each cycle; five open
 		if e := seen[actors.BreakerChanged](w); len(e) == 0 || e[0].To != "open" {
 			t.Errorf("breaker events %+v, want it open: nothing else was an answer", e)
+		}
+	})
+}
+
+// TestUnavailableFromTheFirstRun: a target that is down when the poller starts is told once, as is
+// its return.
+func TestUnavailableFromTheFirstRun(t *testing.T) {
+	run(t, settings(2, 1, 5*time.Second, time.Second), func(w *world) {
+		down := func(context.Context, *check.Check) (check.Answer, error) {
+			return check.Answer{Message: []byte(`{"error":"refused"}`)}, nil
+		}
+		w.checkers["a000"].ask = down
+		w.start()
+		w.pass(16 * time.Second)
+		w.checkers["a000"].set(func(c *checker) { c.ask = up })
+		w.pass(10 * time.Second)
+		want := []actors.StatusChanged{
+			{Agent: "a000", Check: "c0", Detail: `{"error":"refused"}`},
+			{Agent: "a000", Check: "c0", Available: true},
+		}
+		if diff := cmp.Diff(want, seen[actors.StatusChanged](w)); diff != "" {
+			t.Errorf("told (-want +got):\n%s", diff)
 		}
 	})
 }
