@@ -73,6 +73,7 @@ func (r *agentReader) agent(n *node) check.Agent {
 	switch tls := n.kids["tls"]; {
 	case tls == nil:
 		entry.TLS = r.config.TLS
+	case tls.kind == nodeTable && tls.kids["mode"] == nil && !mayBeModeless(r.problems, &r.config.TLS, place{node: tls}, tls.path()):
 	case tls.kind == nodeTable && !modeBad:
 		checkIdentity(r.problems, &entry.TLS, tls.path(), func(key string) place {
 			if written := tls.kids[key]; written != nil {

@@ -169,7 +169,7 @@ func TestIdentities(t *testing.T) {
 	t.Parallel()
 	c, warnings := mustParse(t, minimal+`
 tls = { mode = "mtls", cert_file = "tls/../poller.pem", key_file = "/keys/poller.key", ca_file = "ca.pem" }
-core.tls = {}
+core.tls = { mode = "none" }
 [agents.inherits]
 address = "127.0.0.1:1"
 [agents.own]

@@ -93,15 +93,35 @@ func (l *layers) fitsCycle(c *Config, where place, key string, timeout time.Dura
 // identities checks [tls] and core.tls, and hands the former on where there is none of the latter.
 func (l *layers) identities(c *Config, root *node, dir string) {
 	l.identity(&c.TLS, "tls", dir)
-	coreTLS := root.kids["core"] != nil && root.kids["core"].kids["tls"] != nil
-	for name := range l.origins {
-		coreTLS = coreTLS || strings.HasPrefix(name, "core.tls.")
+	own := place{}
+	for _, key := range []string{"server_name", "ca_file", "key_file", "cert_file", "mode"} {
+		if where := l.origins["core.tls."+key]; where.written() {
+			own = where
+		}
 	}
-	if !coreTLS {
+	if core := root.kids["core"]; core != nil && core.kids["tls"] != nil {
+		own = place{node: core.kids["tls"]}
+	}
+	if !own.written() {
 		c.Core.TLS = c.TLS
 		return
 	}
+	modeless := !l.bad["core.tls.mode"] && !l.origins["core.tls.mode"].written()
+	if modeless && !mayBeModeless(l.problems, &c.TLS, own, "core.tls") {
+		return
+	}
 	l.identity(&c.Core.TLS, "core.tls", dir)
+}
+
+// mayBeModeless reports an identity without a mode where there is one to be replaced: nobody who wrote
+// mTLS for all means plaintext by an empty table.
+func mayBeModeless(p *problems, replaced *check.TLS, where place, table string) bool {
+	if replaced.Mode == check.TLSNone {
+		return true
+	}
+	p.at(where, join(table, "mode"), `missing: this table replaces [tls] as a whole, whose mode is %q, and without a mode there is no TLS; `+
+		`write mode = "mtls", "tls" or "none", or leave the table out`, replaced.Mode)
+	return false
 }
 
 func (l *layers) identity(tls *check.TLS, table, dir string) {
