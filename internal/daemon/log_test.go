@@ -197,7 +197,7 @@ var narrated = []struct {
 	{
 		name:  "core refuses us",
 		event: actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.Hold, Err: errRefused, Attempt: 1, RetryIn: 5 * time.Second, Kept: 2},
-		line: `{"level":"error","message":"core refuses this poller; reports are kept until somebody mends that","report":"p/b/1",
+		line: `{"level":"error","message":"reports can't be delivered, and are kept until somebody mends that","report":"p/b/1",
 			"error":"core refuses","failed_attempts":1,"kept":2,"retry_in":"5s"}`,
 	},
 	{

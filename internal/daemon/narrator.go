@@ -228,7 +228,7 @@ func (n *narrator) deliveryFailed(now time.Time, e actors.DeliveryFailed) {
 	}
 	level, msg := zerolog.WarnLevel, "core did not take a report; it is kept and tried again"
 	if e.Outcome == wire.Hold {
-		level, msg = zerolog.ErrorLevel, "core refuses this poller; reports are kept until somebody mends that"
+		level, msg = zerolog.ErrorLevel, "reports can't be delivered, and are kept until somebody mends that"
 	}
 	n.log.WithLevel(level).Str("report", e.ID).Err(e.Err).Int("failed_attempts", n.failing).Int("kept", e.Kept).Stringer("retry_in", e.RetryIn.Round(time.Millisecond)).Msg(msg)
 }
