@@ -33,3 +33,11 @@ func TestDemo(t *testing.T) {
 		}
 	}
 }
+
+func TestNegativeLength(t *testing.T) {
+	cmd := command()
+	cmd.SetArgs([]string{"--for", "-1s"})
+	if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "above 0") {
+		t.Errorf("--for -1s: %v", err)
+	}
+}

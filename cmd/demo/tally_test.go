@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -139,5 +140,17 @@ func TestVerdictThatNobodyCanRead(t *testing.T) {
 	t.Parallel()
 	if err := play(8, nil, "open half-open closed", "").verdict(full{}, nil); !errors.Is(err, errFull) {
 		t.Errorf("the verdict is %v, want %v", err, errFull)
+	}
+}
+
+// TestLastMoves: the history stays on a line, however long the demo ran.
+func TestLastMoves(t *testing.T) {
+	t.Parallel()
+	tally := newTally()
+	for i := range 1000 {
+		tally.observe(actors.BreakerChanged{Agent: flaky, To: strconv.Itoa(i)})
+	}
+	if got, want := tally.lastMoves(), "1000 moves, the last: 991 → 992 → 993 → 994 → 995 → 996 → 997 → 998 → 999"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
