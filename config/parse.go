@@ -93,6 +93,7 @@ func (l *layers) fitsCycle(c *Config, where place, key string, timeout time.Dura
 // identities checks [tls] and core.tls, and hands the former on where there is none of the latter.
 func (l *layers) identities(c *Config, root *node, dir string) {
 	l.identity(&c.TLS, "tls", dir)
+	// Where core's identity begins: its table in the file, else the first of its keys that comes from elsewhere.
 	own := place{}
 	for _, key := range []string{"server_name", "ca_file", "key_file", "cert_file", "mode"} {
 		if where := l.origins["core.tls."+key]; where.written() {
