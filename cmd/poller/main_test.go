@@ -276,15 +276,22 @@ func (r *running) end() int {
 	return r.cmd.ProcessState.ExitCode()
 }
 
-func TestRun(t *testing.T) {
-	t.Parallel()
-	var core sim.Core
+// startCore starts a core and returns it with its address.
+func startCore(t *testing.T) (core *sim.Core, address string) {
+	t.Helper()
+	core = new(sim.Core)
 	server, err := core.Start("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer server.Stop()
-	p := start(t, configFile(t, twoAgents, server.Addr(), checker(t, sim.OK()), checker(t, sim.Slow(100*time.Millisecond))))
+	t.Cleanup(server.Stop)
+	return core, server.Addr()
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	core, address := startCore(t)
+	p := start(t, configFile(t, twoAgents, address, checker(t, sim.OK()), checker(t, sim.Slow(100*time.Millisecond))))
 	admin, _ := p.await(t, "poller started")["admin"].(string)
 	if code, body := get(t, admin, "/healthz"); code != http.StatusOK || body != "ok\n" {
 		t.Errorf("healthz: %d %s", code, body)
@@ -333,13 +340,8 @@ func TestStopWhileCoreIsAwaySaysWhatIsLost(t *testing.T) {
 // TestNobodyReadsTheLog: the end of the log's reader is not the poller's.
 func TestNobodyReadsTheLog(t *testing.T) {
 	t.Parallel()
-	var core sim.Core
-	server, err := core.Start("127.0.0.1:0", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Stop()
-	p := start(t, configFile(t, twoAgents, server.Addr(), checker(t, sim.OK()), checker(t, sim.OK())))
+	core, address := startCore(t)
+	p := start(t, configFile(t, twoAgents, address, checker(t, sim.OK()), checker(t, sim.OK())))
 	p.await(t, "poller started")
 	if err := p.log.Close(); err != nil {
 		t.Fatal(err)
