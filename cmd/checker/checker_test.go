@@ -41,9 +41,10 @@ func TestMain(m *testing.M) {
 
 // process is a running checker.
 type process struct {
-	cmd  *exec.Cmd
-	addr string
-	log  *bufio.Reader
+	cmd    *exec.Cmd
+	addr   string
+	log    *bufio.Reader
+	stderr io.Closer // our end of it
 }
 
 // startChecker starts a checker on a free port and waits until it serves.
@@ -65,7 +66,7 @@ func startChecker(t *testing.T, args ...string) *process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	p := &process{cmd: cmd, log: bufio.NewReader(stderr)}
+	p := &process{cmd: cmd, log: bufio.NewReader(stderr), stderr: stderr}
 	line, err := p.log.ReadString('\n')
 	if err != nil {
 		t.Fatalf("the checker's log: %v", err)
@@ -82,6 +83,22 @@ func startChecker(t *testing.T, args ...string) *process {
 func (p *process) wait() error {
 	_, _ = io.Copy(io.Discard, p.log)
 	return p.cmd.Wait()
+}
+
+// TestNobodyReadsTheLog: the end of the log's reader is not the checker's: it logs that it stops, and
+// stops in order.
+func TestNobodyReadsTheLog(t *testing.T) {
+	t.Parallel()
+	p := startChecker(t)
+	if err := p.stderr.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
 }
 
 func TestChecker(t *testing.T) {
