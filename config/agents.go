@@ -101,16 +101,17 @@ func (r *agentReader) checks(array *node, entry *agentEntry) []check.Check {
 			r.value(n, "found %s, want a table: write [[%s]] before each check", n.found(), array.path())
 			continue
 		}
-		c := &checks[i]
-		w := &walker[check.Check]{
+		c := &checkEntry{}
+		w := &walker[checkEntry]{
 			spec: checkSpec, problems: r.problems,
-			set: func(k *key[check.Check], value any, _ *node) { store(k.field(c), value) },
+			set: func(k *key[checkEntry], value any, _ *node) { store(k.field(c), value) },
 		}
 		w.walk(n, "")
 		w.missing(n)
-		r.unique(names, n, c)
-		r.interval(c, n.kids["interval"])
+		r.unique(names, n, &c.Check)
+		r.method(c, n)
 		r.timeout(c, n.kids["timeout"], entry)
+		checks[i] = c.Check
 	}
 	return checks
 }
@@ -131,6 +132,33 @@ func (r *agentReader) unique(names map[string]*node, n *node, c *check.Check) {
 		return
 	}
 	names[c.Name] = written
+}
+
+// method says how a check is asked, and how often.
+func (r *agentReader) method(c *checkEntry, n *node) {
+	interval, results, stream := n.kids["interval"], n.kids["results_interval"], n.kids["stream"]
+	if results == nil {
+		if stream != nil {
+			r.key(stream, stream.path(), "of no use without results_interval, which has the check asked for results; write that too, or leave this out")
+		}
+		r.interval(&c.Check, interval)
+		return
+	}
+	if interval != nil {
+		r.key(interval, interval.path(), "of no use beside results_interval: the check is asked for its results, at that interval, and for nothing else; leave one of them out")
+	}
+	c.Interval = c.resultsInterval
+	r.interval(&c.Check, results)
+	c.Method = check.GetResults
+	if c.stream == nil && streams(&c.Check) || c.stream != nil && *c.stream {
+		c.Method = check.StreamResults
+	}
+}
+
+// streams tells whether a check's results are streamed by default: those that are large, and that
+// checkers in the field offer as streams.
+func streams(c *check.Check) bool {
+	return c.Type == "sync" || c.Type == "sweep" || strings.Contains(c.Name, "sync")
 }
 
 // interval applies the default, or reports what is no whole multiple of a cycle.
@@ -154,8 +182,14 @@ func (r *agentReader) interval(c *check.Check, written *node) {
 }
 
 // timeout applies the nearest default: the agent's, then poll.timeout.
-func (r *agentReader) timeout(c *check.Check, written *node, entry *agentEntry) {
+func (r *agentReader) timeout(c *checkEntry, written *node, entry *agentEntry) {
 	switch {
+	case written != nil && c.HasResults():
+		// Results are waited for by no cycle.
+		if c.Timeout > c.Interval && c.Interval > 0 {
+			r.value(written, "found %q above the check's results_interval, which is %q; write at most that, or a longer results_interval",
+				formatDuration(c.Timeout), formatDuration(c.Interval))
+		}
 	case written != nil:
 		r.fitsCycle(r.config, place{node: written}, written.path(), c.Timeout)
 	case entry.timeout > 0:

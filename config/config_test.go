@@ -83,17 +83,19 @@ func TestFull(t *testing.T) {
 		TLS:     mtls,
 		Agents: []check.Agent{
 			{
-				Name: "db.example.org", Address: "[::1]:50051", HealthService: "AgentService", TLS: mtls,
+				Name: "db.example.org", Address: "[::1]:50051", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: mtls,
 				Checks: []check.Check{{Name: "postgres", Type: "process", Interval: 20 * time.Second, Timeout: 5 * time.Second}},
 			},
 			{
-				Name: "web", Address: "web.example:50051", HealthService: check.NoHealth, TLS: check.TLS{Mode: check.TLSNone},
+				Name: "web", Address: "web.example:50051", HealthService: check.NoHealth, MaxMessage: 16 << 20, TLS: check.TLS{Mode: check.TLSNone},
 				Checks: []check.Check{
 					{
 						Name: "front page", Type: "http", Details: "https://user:secret@web.example/",
 						Interval: time.Minute, Timeout: 4 * time.Second,
 					},
 					{Name: "ssh", Type: "port", Details: "web.example", Port: 22, Interval: 20 * time.Second, Timeout: 2 * time.Second},
+					{Name: "network", Type: "sweep", Method: check.StreamResults, Interval: 10 * time.Minute, Timeout: time.Minute},
+					{Name: "devices sync", Type: "grpc", Method: check.GetResults, Interval: 20 * time.Second, Timeout: 4 * time.Second},
 				},
 			},
 		},
@@ -113,7 +115,7 @@ func TestShapes(t *testing.T) {
 	want.Core.Addresses = []string{"core.example:50052"}
 	want.Poll.Interval, want.Poll.Timeout = 5*time.Second, 5*time.Second
 	want.Agents = []check.Agent{{
-		Name: "inline", Address: "127.0.0.1:1", HealthService: "AgentService", TLS: want.TLS,
+		Name: "inline", Address: "127.0.0.1:1", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: want.TLS,
 		// The timeout is the built-in one, shrunk.
 		Checks: []check.Check{{Name: "a", Type: "t", Details: `{"deep": [1]}`, Interval: 5 * time.Second, Timeout: 5 * time.Second}},
 	}}
@@ -302,6 +304,25 @@ func TestSample(t *testing.T) {
 		}
 		if k.later && strings.Contains(text, "\n"+k.name) {
 			t.Errorf("the sample shows %s, which is not built", k.name)
+		}
+	}
+}
+
+// TestStreamsByDefault: the types whose results are large, and what is called sync.
+func TestStreamsByDefault(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]check.Method{
+		`name = "a", type = "sweep", results_interval = "1m"`:                 check.StreamResults,
+		`name = "a", type = "sync", results_interval = "1m"`:                  check.StreamResults,
+		`name = "my-sync-1", type = "grpc", results_interval = "1m"`:          check.StreamResults,
+		`name = "a", type = "grpc", results_interval = "1m"`:                  check.GetResults,
+		`name = "a", type = "grpc", results_interval = "1m", stream = true`:   check.StreamResults,
+		`name = "a", type = "sweep", results_interval = "1m", stream = false`: check.GetResults,
+		`name = "sync", type = "sync"`:                                        check.GetStatus,
+	} {
+		c, _ := mustParse(t, minimal+"[agents.a]\naddress = \"127.0.0.1:1\"\nchecks = [{ "+text+" }]\n")
+		if got := c.Agents[0].Checks[0].Method; got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
 }

@@ -144,22 +144,31 @@ var agentSpec = newSpec(append([]key[agentEntry]{
 	},
 	{name: "timeout", rule: duration(minTimeout), field: func(a *agentEntry) any { return &a.timeout }},
 	{name: "health_service", rule: text(nil), def: "AgentService", field: func(a *agentEntry) any { return &a.HealthService }},
+	{name: "max_message", rule: rule{kind: kindSize, min: 64 << 10, max: 64 << 20}, def: int64(grpcLimit), field: func(a *agentEntry) any { return &a.MaxMessage }},
 	{name: "profile", later: true},
 }, tlsKeys("tls", func(a *agentEntry) *check.TLS { return &a.TLS })...), checksTable)
 
-var checkSpec = newSpec([]key[check.Check]{
+// checkEntry is a check as written.
+type checkEntry struct {
+	check.Check
+	// resultsInterval is 0 if the check is asked for its status.
+	resultsInterval time.Duration
+	stream          *bool // nil if it is not written
+}
+
+var checkSpec = newSpec([]key[checkEntry]{
 	{
 		name: "name", rule: text(wantName), required: `a name that is unique within the agent; write name = "ssh" or such`,
-		field: func(c *check.Check) any { return &c.Name },
+		field: func(c *checkEntry) any { return &c.Name },
 	},
 	{
 		name: "type", rule: text(wantName), required: `what the checker calls this kind of check; write type = "port" or such`,
-		field: func(c *check.Check) any { return &c.Type },
+		field: func(c *checkEntry) any { return &c.Type },
 	},
-	{name: "details", rule: text(nil), field: func(c *check.Check) any { return &c.Details }},
-	{name: "port", rule: rule{kind: kindInt, min: 0, max: maxPort}, field: func(c *check.Check) any { return &c.Port }},
-	{name: "interval", rule: duration(time.Second), field: func(c *check.Check) any { return &c.Interval }},
-	{name: "timeout", rule: duration(minTimeout), field: func(c *check.Check) any { return &c.Timeout }},
-	{name: "results_interval", later: true},
-	{name: "stream", later: true},
+	{name: "details", rule: text(nil), field: func(c *checkEntry) any { return &c.Details }},
+	{name: "port", rule: rule{kind: kindInt, min: 0, max: maxPort}, field: func(c *checkEntry) any { return &c.Port }},
+	{name: "interval", rule: duration(time.Second), field: func(c *checkEntry) any { return &c.Interval }},
+	{name: "timeout", rule: duration(minTimeout), field: func(c *checkEntry) any { return &c.Timeout }},
+	{name: "results_interval", rule: duration(time.Second), field: func(c *checkEntry) any { return &c.resultsInterval }},
+	{name: "stream", rule: rule{kind: kindBool}, field: func(c *checkEntry) any { return &c.stream }},
 })

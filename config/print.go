@@ -62,12 +62,22 @@ func (p *printer) agent(a *check.Agent, inherited check.TLS) {
 	}
 	for i := range a.Checks {
 		p.header("[[" + path + "." + checksTable + "]]")
+		c := writtenCheck(&a.Checks[i])
 		for j := range checkSpec.keys {
-			if k := &checkSpec.keys[j]; !k.later {
-				p.value(k.name, k.kind, k.field(&a.Checks[i]))
+			k := &checkSpec.keys[j]
+			ofResults := k.name == "results_interval" || k.name == "stream"
+			if c.HasResults() && k.name == "interval" || !c.HasResults() && ofResults {
+				continue
 			}
+			p.value(k.name, k.kind, k.field(c))
 		}
 	}
+}
+
+// writtenCheck returns a check as one would write it.
+func writtenCheck(c *check.Check) *checkEntry {
+	stream := c.Method == check.StreamResults
+	return &checkEntry{Check: *c, resultsInterval: c.Interval, stream: &stream}
 }
 
 // format writes the value that field points to.
@@ -88,6 +98,8 @@ func format(kind kind, field any) string {
 		return strconv.FormatInt(*f, 10)
 	case *time.Duration:
 		return quote(formatDuration(*f))
+	case **bool:
+		return strconv.FormatBool(**f)
 	case *[]string:
 		items := make([]string, len(*f))
 		for i, s := range *f {

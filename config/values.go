@@ -24,6 +24,7 @@ const (
 	kindDuration             // time.Duration, "30s" in the file
 	kindSize                 // int64, "3MiB" or a number of bytes in the file
 	kindList                 // []string
+	kindBool                 // bool
 )
 
 // rule says which values are allowed. Its methods return the value, and what is wrong with it.
@@ -58,14 +59,17 @@ func (r *rule) fromNode(n *node) (any, faults) {
 	text, isText := n.value.(string)
 	isText = isText && n.kind == nodeString
 	number, isNumber := n.value.(int64)
+	truth, isTruth := n.value.(bool)
 	switch {
 	case r.kind == kindList:
 		return r.listFromNode(n)
+	case r.kind == kindBool && isTruth:
+		return truth, nil
 	case r.kind == kindInt && isNumber:
 		return r.bounded(number, n.found())
 	case r.kind == kindSize && isNumber:
 		return r.bounded(number, n.found())
-	case r.kind != kindInt && isText:
+	case r.kind != kindInt && r.kind != kindBool && isText:
 		return r.fromText(text)
 	case r.kind == kindString && isNumber:
 		return nil, faultf("found %s, want text in quotes: %q", n.found(), n.raw)
@@ -111,6 +115,12 @@ func (r *rule) fromText(s string) (any, faults) {
 			list = strings.Split(s, ",")
 		}
 		return r.list(list)
+	case kindBool:
+		truth, err := strconv.ParseBool(s)
+		if err != nil {
+			return nil, faultf("found %s, want %s", foundText(s), r.allowed())
+		}
+		return truth, nil
 	}
 	panic("config: a kind without a reader")
 }
@@ -193,7 +203,7 @@ func (r *rule) show(i int64) string {
 		return strconv.Quote(formatDuration(time.Duration(i)))
 	case kindSize:
 		return strconv.Quote(formatSize(i))
-	case kindString, kindInt, kindList:
+	case kindString, kindInt, kindList, kindBool:
 	}
 	return strconv.FormatInt(i, 10)
 }
@@ -214,6 +224,8 @@ func (r *rule) allowed() string {
 		return `a size such as "3MiB"`
 	case kindList:
 		return `a list of strings such as ["a", "b"]`
+	case kindBool:
+		return "true or false"
 	}
 	panic("config: a kind without words")
 }
@@ -235,6 +247,9 @@ func store(field, value any) {
 		*f = value.(time.Duration)
 	case *[]string:
 		*f = value.([]string)
+	case **bool:
+		truth := value.(bool)
+		*f = &truth
 	default:
 		panic(fmt.Sprintf("config: no way to store into a %T", field))
 	}

@@ -16,6 +16,9 @@ type Agent struct {
 	Address string
 	// HealthService is the name asked of grpc.health.v1; NoHealth means never to ask.
 	HealthService string
+	// MaxMessage bounds one message of the checker's, an answer or a chunk of results, in bytes;
+	// 0 means gRPC's default of 4 MiB.
+	MaxMessage int64
 	// TLS is the identity for the connection.
 	TLS TLS
 	// Checks are in the order of the configuration, their names unique.
@@ -35,11 +38,33 @@ type Check struct {
 	Details string
 	// Port is the target's port for types that want it apart; 0 if none.
 	Port int32
+	// Method is how the checker is asked.
+	Method Method
 	// Interval is a whole multiple of the poll interval.
 	Interval time.Duration
-	// Timeout is at most Interval.
+	// Timeout is at most the poll interval; with results it is at most Interval.
 	Timeout time.Duration
 }
+
+// Method is a method of the contract by which a check is asked.
+type Method uint8
+
+// The methods.
+const (
+	// GetStatus asks for a verdict.
+	GetStatus Method = iota
+	// GetResults asks for what there is beyond the last sequence.
+	GetResults
+	// StreamResults is GetResults in chunks, for large answers.
+	StreamResults
+)
+
+func (m Method) String() string {
+	return [...]string{"GetStatus", "GetResults", "StreamResults"}[m]
+}
+
+// HasResults tells whether the check is asked for results, rather than for its status.
+func (c *Check) HasResults() bool { return c.Method != GetStatus }
 
 // RunID names one run for as long as the process lives: its cycle and its place in it.
 type RunID struct {
