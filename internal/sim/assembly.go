@@ -16,6 +16,7 @@ type assembly struct {
 	services   []*monitoring.ServiceStatus
 	byKey      map[string]*monitoring.ServiceStatus
 	lastChunk  map[string]int32 // by key, the chunk it was last seen in
+	largest    int              // bytes of a chunk
 	violations []string
 }
 
@@ -38,6 +39,7 @@ func (a *assembly) add(chunk *monitoring.PollerStatusChunk) {
 	for _, s := range chunk.GetServices() {
 		a.addService(s)
 	}
+	a.largest = max(a.largest, proto.Size(chunk))
 	a.count++
 	a.final = chunk.GetIsFinal()
 }
@@ -76,6 +78,7 @@ func (a *assembly) delivery() (Delivery, []string) {
 	return Delivery{
 		Stream: true, Timestamp: a.first.GetTimestamp(), PollerID: a.first.GetPollerId(),
 		Partition: a.first.GetPartition(), SourceIP: a.first.GetSourceIp(), Services: a.services,
+		Chunks: int(a.count), Largest: a.largest,
 	}, a.violations
 }
 

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/serviceradar/poller/proto/monitoring"
 )
@@ -68,6 +69,8 @@ type Delivery struct {
 	PollerID, Partition, SourceIP string
 	// Services are the statuses as core understood them: those of a stream put together again.
 	Services []*monitoring.ServiceStatus
+	// Chunks is how many messages a stream had, Largest the size of the largest message, in bytes.
+	Chunks, Largest int
 	// At is when core took it.
 	At time.Time
 }
@@ -96,6 +99,9 @@ type CoreFault struct {
 	Code codes.Code
 	// NotReceived is answered as received=false.
 	NotReceived bool
+	// MaxMessage, if it is not 0, has larger messages refused, as a gRPC server with that limit does;
+	// in bytes.
+	MaxMessage int
 	// AfterTaking strikes once the report has been taken: the answer is lost, not the report.
 	AfterTaking bool
 	// Times is for how many calls the fault lasts; 0 means until it is changed.
@@ -201,6 +207,7 @@ func (s coreService) ReportStatus(ctx context.Context, r *monitoring.PollerStatu
 		return Delivery{
 			Timestamp: r.GetTimestamp(), PollerID: r.GetPollerId(),
 			Partition: r.GetPartition(), SourceIP: r.GetSourceIp(), Services: r.GetServices(),
+			Largest: proto.Size(r),
 		}, nil, nil
 	})
 }
@@ -242,6 +249,9 @@ func (c *Core) handle(ctx context.Context, receive func() (Delivery, []string, e
 	d, violations, err := receive()
 	if err != nil {
 		return nil, err
+	}
+	if fault.MaxMessage > 0 && d.Largest > fault.MaxMessage {
+		return nil, status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", d.Largest, fault.MaxMessage)
 	}
 	if ids := metadata.ValueFromIncomingContext(ctx, reportIDKey); len(ids) > 0 {
 		d.ID = ids[0]
