@@ -66,6 +66,9 @@ func (m Method) String() string {
 // HasResults tells whether the check is asked for results, rather than for its status.
 func (c *Check) HasResults() bool { return c.Method != GetStatus }
 
+// Sequence is where the results of a check stand: what its checker is to be asked from next time.
+type Sequence struct{ Agent, Check, Value string }
+
 // RunID names one run for as long as the process lives: its cycle and its place in it.
 type RunID struct {
 	Cycle int64
@@ -81,6 +84,8 @@ type Run struct {
 	Due time.Time
 	// Deadline is when the run has a status for certain, on the monotonic clock.
 	Deadline time.Time
+	// LastSequence is where the results of the check stand; empty for all that there are.
+	LastSequence string
 }
 
 // Answer is a checker's own verdict on a check.
@@ -90,6 +95,10 @@ type Answer struct {
 	Message []byte
 	// ResponseTime is what the checker measured; 0 if it did not.
 	ResponseTime time.Duration
+	// Sequence is where results stand with this answer.
+	Sequence string
+	// Nothing tells that there are no results since the last sequence, and so nothing to report.
+	Nothing bool
 }
 
 // Status is what one run came to.
@@ -107,6 +116,8 @@ type Status struct {
 	Reason Reason
 	// Detail explains Reason to a person: what was tried, what happened, what to look at.
 	Detail string
+	// Sequence is where results stand once this status is safe.
+	Sequence string
 }
 
 // Answered returns the status of a run that the checker answered after took.
@@ -117,6 +128,7 @@ func (r Run) Answered(a Answer, took time.Duration) Status {
 	return Status{
 		ID: r.ID, Agent: r.Agent, Check: r.Check,
 		Available: a.Available, Message: a.Message, ResponseTime: a.ResponseTime,
+		Sequence: a.Sequence,
 	}
 }
 

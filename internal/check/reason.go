@@ -20,6 +20,8 @@ const (
 	Unauthenticated Reason = "unauthenticated"
 	// Unimplemented: the peer does not know the method.
 	Unimplemented Reason = "unimplemented"
+	// NotFound: the checker has no results of that name.
+	NotFound Reason = "not_found"
 	// BadAnswer: the checker answered with an error or with something that can't be read.
 	BadAnswer Reason = "bad_answer"
 	// TooLarge: the answer exceeds the message limit.
@@ -40,7 +42,7 @@ func (r Reason) CheckerBroken() bool {
 	switch r {
 	case Timeout, Unreachable, TLSFailed, BadAnswer:
 		return true
-	case Overrun, Unauthenticated, Unimplemented, TooLarge, CircuitOpen, NoAnswer, Internal:
+	case Overrun, Unauthenticated, Unimplemented, NotFound, TooLarge, CircuitOpen, NoAnswer, Internal:
 		return false
 	}
 	return false

@@ -109,8 +109,17 @@ func (s *Schedule) Cycle() int64 { return s.cycle }
 // Begin returns when a cycle begins.
 func (s *Schedule) Begin(cycle int64) time.Time { return s.due(cycle, 0) }
 
-// Latest returns when a run of a slot must have ended: just before its check can be due again.
+// Latest returns when a run of a slot that a cycle waits for must have ended: just before its check
+// can be due again.
 func (s *Schedule) Latest(slot Slot) time.Time { return slot.Due.Add(s.interval - runMargin) }
+
+// LatestOf returns when a run of a check in a slot must have ended.
+func (s *Schedule) LatestOf(slot Slot, c *check.Check) time.Time {
+	if c.HasResults() { // no cycle waits for it
+		return slot.Due.Add(c.Interval - runMargin)
+	}
+	return s.Latest(slot)
+}
 
 // Slots tells how many slots a cycle has and how long each lasts.
 func (s *Schedule) Slots() (n int, length time.Duration) { return len(s.slots), s.slot }

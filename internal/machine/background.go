@@ -1,0 +1,80 @@
+package machine
+
+import (
+	"slices"
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+)
+
+// NoCycle is the cycle in the ids of runs that belong to none.
+const NoCycle = -1
+
+// Background keeps the runs that no cycle waits for: those of results, which may take longer than a
+// cycle. Their statuses go into the cycle that is open when they end. The zero Background is empty.
+type Background struct {
+	runs map[int]check.Run
+	next int
+}
+
+// Add takes a run in and returns it with its ID.
+func (b *Background) Add(run check.Run) check.Run {
+	if b.runs == nil {
+		b.runs = make(map[int]check.Run)
+	}
+	run.ID = check.RunID{Cycle: NoCycle, Seq: b.next}
+	b.next++
+	b.runs[run.ID.Seq] = run
+	return run
+}
+
+// SetDeadline moves the deadline of a run that starts only now.
+func (b *Background) SetDeadline(id check.RunID, deadline time.Time) {
+	if run, ok := b.runs[id.Seq]; ok {
+		run.Deadline = deadline
+		b.runs[id.Seq] = run
+	}
+}
+
+// End takes a run out. It returns false if it is not there: the first end counts.
+func (b *Background) End(id check.RunID) bool {
+	_, ok := b.runs[id.Seq]
+	delete(b.runs, id.Seq)
+	return ok
+}
+
+// Len returns how many runs are under way.
+func (b *Background) Len() int { return len(b.runs) }
+
+// NextExpiry returns when Expire will next have something to do; false if nothing is under way.
+func (b *Background) NextExpiry(grace time.Duration) (time.Time, bool) {
+	var next time.Time
+	for _, run := range b.runs {
+		if next.IsZero() || run.Deadline.Before(next) {
+			next = run.Deadline
+		}
+	}
+	return next.Add(grace), !next.IsZero()
+}
+
+// Expire takes out the runs whose deadline passed at least the grace ago, and returns them.
+func (b *Background) Expire(now time.Time, grace time.Duration) []check.Run {
+	return b.takeOut(func(run check.Run) bool { return !now.Before(run.Deadline.Add(grace)) })
+}
+
+// Forsake takes out the runs of an agent that can answer no more, and returns them.
+func (b *Background) Forsake(agent string) []check.Run {
+	return b.takeOut(func(run check.Run) bool { return run.Agent.Name == agent })
+}
+
+func (b *Background) takeOut(which func(check.Run) bool) []check.Run {
+	var out []check.Run
+	for seq, run := range b.runs {
+		if which(run) {
+			out = append(out, run)
+			delete(b.runs, seq)
+		}
+	}
+	slices.SortFunc(out, func(x, y check.Run) int { return x.ID.Seq - y.ID.Seq })
+	return out
+}
