@@ -43,6 +43,8 @@ type agent struct {
 	busy map[*check.Check]bool
 	// last is what each check's last status was, for telling changes.
 	last map[*check.Check]verdict
+	// resultless are the checks of which it was told that their checker has no results.
+	resultless map[*check.Check]bool
 	// greeted is the connection whose health was asked.
 	greeted uint64
 	probe   *time.Timer
@@ -64,6 +66,8 @@ func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent) *a
 		breaker: machine.NewBreaker(e.Config.Breaker.Failures, state),
 		busy:    make(map[*check.Check]bool, len(spec.Checks)),
 		last:    make(map[*check.Check]verdict, len(spec.Checks)),
+
+		resultless: make(map[*check.Check]bool),
 	}
 	a.ctx, a.cancel = context.WithCancel(e.ctx)
 	return a
@@ -159,7 +163,11 @@ func (a *agent) ask(run check.Run, permit machine.Permit) {
 		defer cancel()
 		began := time.Now()
 		m.given = run.Deadline.Sub(began)
-		m.answer, m.err = client.Ask(ctx, run.Check)
+		if run.Check.HasResults() {
+			m.answer, m.err = client.Results(ctx, run.Check, run.LastSequence)
+		} else {
+			m.answer, m.err = client.Ask(ctx, run.Check)
+		}
 		m.took = time.Since(began)
 		return m
 	}, func(err error) any {
@@ -186,7 +194,16 @@ func (a *agent) answered(m answered) {
 	}
 	before := a.breaker.State()
 	a.breaker.Report(m.permit, outcome)
-	a.settle(m.run, status)
+	switch {
+	case m.err == nil && m.answer.Nothing:
+		a.observe(status)
+		a.settleUnreported(m.run, status)
+	case status.Reason == check.Unimplemented && m.run.Check.HasResults():
+		a.noResults(m.run.Check, status.Detail)
+		a.settleUnreported(m.run, status)
+	default:
+		a.settle(m.run, status)
+	}
 	a.breakerMoved(before, cause)
 	if outcome == machine.Answered {
 		a.greet()
@@ -293,7 +310,27 @@ func (a *agent) settle(run check.Run, status check.Status) {
 	a.tell(status)
 }
 
+// noResults tells, once, of a check whose checker has no results to offer. Most have none.
+func (a *agent) noResults(c *check.Check, detail string) {
+	if !a.resultless[c] {
+		a.resultless[c] = true
+		a.env.Observe(NoResults{Agent: a.spec.Name, Check: c.Name, Detail: detail})
+	}
+}
+
+// settleUnreported ends a run of ours that has nothing to report.
+func (a *agent) settleUnreported(run check.Run, status check.Status) {
+	delete(a.busy, run.Check)
+	a.env.send(a.env.poller, settled{status: status, nothing: true})
+}
+
 func (a *agent) tell(status check.Status) {
+	a.observe(status)
+	a.env.send(a.env.poller, settled{status: status})
+}
+
+// observe tells of a status that differs from the check's last.
+func (a *agent) observe(status check.Status) {
 	now := verdict{available: status.Available, reason: status.Reason}
 	// The first status of a check is a change unless all is well.
 	if before, known := a.last[status.Check]; known && now != before || !known && !now.available {
@@ -307,7 +344,6 @@ func (a *agent) tell(status check.Status) {
 		})
 	}
 	a.last[status.Check] = now
-	a.env.send(a.env.poller, settled{status: status})
 }
 
 // excerpt is as much of a checker's message as fits into a line of the log.

@@ -35,6 +35,21 @@ type PanicRecovered struct {
 	Stack string
 }
 
+// ReportSplit says: core found a report, or a part of one, too large, and gets it in Parts; or in
+// chunks of at most Limit bytes if that is one.
+type ReportSplit struct {
+	ID    string
+	Parts int
+	Limit int
+}
+
+// NoResults says: a checker that is asked for the results of a check has none to offer. The check is
+// asked on, and not reported.
+type NoResults struct {
+	Agent, Check string
+	Detail       string
+}
+
 // BreakerChanged says: an agent's breaker moved, for a Cause.
 type BreakerChanged struct {
 	Agent    string

@@ -4,16 +4,24 @@ import (
 	"slices"
 	"time"
 
+	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/machine"
+	"github.com/serviceradar/poller/internal/wire"
 )
 
-// ledger is what must survive the poller: where the schedule stands, the open cycles, and the
-// reports that the reporter has not confirmed. Root keeps it and hands it to each incarnation of
+// ledger is what must survive the poller: where the schedule and the results of checks stand, the open
+// cycles, the runs that no cycle waits for, and the reports that the reporter has not confirmed. Root keeps it and hands it to each incarnation of
 // the poller, which alone uses it while it runs.
 type ledger struct {
 	schedule *machine.Schedule
 	// open are the cycles that have begun and not closed, oldest first. They close in this order.
 	open []*machine.Cycle
+	// background are the runs of results. What they came to while no cycle was open is in ended,
+	// and goes into the next.
+	background machine.Background
+	ended      []check.Status
+	// sequences are where the results of checks stand: with those that the reporter has safe.
+	sequences map[sequenceKey]string
 	// untaken are the reports that the reporter has not confirmed, oldest first.
 	untaken []report
 	// reports counts reports, for their ids.
@@ -23,7 +31,34 @@ type ledger struct {
 	behind bool
 }
 
-func newLedger(s *machine.Schedule) *ledger { return &ledger{schedule: s} }
+type sequenceKey struct{ agent, check string }
+
+func newLedger(s *machine.Schedule) *ledger {
+	return &ledger{schedule: s, sequences: make(map[sequenceKey]string)}
+}
+
+// lastSequence returns where the results of an agent's check stand.
+func (l *ledger) lastSequence(agent, check string) string {
+	return l.sequences[sequenceKey{agent, check}]
+}
+
+// include puts the status of results into the newest cycle, or keeps it for the next one.
+func (l *ledger) include(status check.Status) {
+	if len(l.open) == 0 {
+		l.ended = append(l.ended, status)
+		return
+	}
+	l.open[len(l.open)-1].Include(status)
+}
+
+// opened adds a cycle, and what ended while there was none.
+func (l *ledger) opened(c *machine.Cycle) {
+	l.open = append(l.open, c)
+	for _, status := range l.ended {
+		c.Include(status)
+	}
+	l.ended = nil
+}
 
 // cycle returns an open cycle.
 func (l *ledger) cycle(index int64) (*machine.Cycle, bool) {
@@ -49,17 +84,29 @@ func (l *ledger) stamp(at time.Time) (stamped time.Time, setBack time.Duration) 
 }
 
 // closed replaces the oldest open cycle by its reports.
-func (l *ledger) closed(c *machine.Cycle, bodies [][]byte, id func(n uint64) string) {
+func (l *ledger) closed(c *machine.Cycle, reports []wire.Report, id func(n uint64) string) {
 	l.open = slices.Delete(l.open, 0, 1)
-	for _, body := range bodies {
+	for _, r := range reports {
 		l.reports++
-		l.untaken = append(l.untaken, report{id: id(l.reports), cycle: c.Index(), time: c.Time(), body: body})
+		l.untaken = append(l.untaken, report{
+			id: id(l.reports), cycle: c.Index(), time: c.Time(), body: r.Body, sequences: r.Sequences,
+		})
 	}
 }
 
-// take forgets a report that the reporter has.
-func (l *ledger) take(id string) {
-	l.untaken = slices.DeleteFunc(l.untaken, func(r report) bool { return r.id == id })
+// take forgets a report that the reporter has, or could not keep. Only with those that it has do the
+// results of checks move on, so that others are asked for again.
+func (l *ledger) take(id string, kept bool) {
+	i := slices.IndexFunc(l.untaken, func(r report) bool { return r.id == id })
+	if i < 0 {
+		return
+	}
+	if kept {
+		for _, s := range l.untaken[i].sequences {
+			l.sequences[sequenceKey{s.Agent, s.Check}] = s.Value
+		}
+	}
+	l.untaken = slices.Delete(l.untaken, i, i+1)
 }
 
 // forgetSent lets the reports that are not taken be sent again at once.

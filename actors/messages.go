@@ -15,8 +15,11 @@ type (
 	tick struct{}
 	// runChecks: poller → agent. Run these now; each comes back as settled.
 	runChecks struct{ runs []check.Run }
-	// settled: agent → poller. A run has its status.
-	settled struct{ status check.Status }
+	// settled: agent → poller. A run has its status; one of results may have nothing to report.
+	settled struct {
+		status  check.Status
+		nothing bool
+	}
 	// agentDown: root → poller. The agent can't answer until agentUp; detail says why.
 	agentDown struct{ name, detail string }
 	// agentUp: root → poller. The agent takes runs again.
@@ -64,9 +67,13 @@ type (
 	// take: poller → reporter. Keep this report safe and deliver it; a second take of the same
 	// id changes nothing.
 	take struct{ report report }
-	// taken: reporter → poller. The report is safe.
-	taken struct{ id string }
-	// delivered: the reporter's call → reporter. A nil err means that core acknowledged it.
+	// taken: reporter → poller. The report is safe, or was dropped at once for want of room.
+	taken struct {
+		id      string
+		dropped bool
+	}
+	// delivered: the reporter's call → reporter. A nil err means that core acknowledged it. The id
+	// is the report's, or that of a part of it.
 	delivered struct {
 		incarnation uint64
 		id          string
@@ -101,5 +108,7 @@ type report struct {
 	cycle int64
 	time  time.Time
 	body  []byte
-	sent  time.Time // when it last went to the reporter; zero if it did not yet
+	// sequences are where results stand once the report is taken.
+	sequences []check.Sequence
+	sent      time.Time // when it last went to the reporter; zero if it did not yet
 }

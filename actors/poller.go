@@ -44,6 +44,8 @@ type poller struct {
 type batch struct {
 	agent *check.Agent
 	runs  []check.Run
+	// latest is when it is too late to start: its next turn comes.
+	latest time.Time
 }
 
 func newPoller(e *env, self *actor.PID, l *ledger, down map[string]string, drainBy time.Time) *poller {
@@ -71,15 +73,15 @@ func (p *poller) Receive(ctx actor.Context) {
 		p.ledger.forgetSent()
 		p.sendReport(time.Now())
 	case settled:
-		p.settled(m.status, time.Now())
+		p.settled(m, time.Now())
 	case agentDown:
 		p.agentDown(m, time.Now())
 	case agentUp:
 		delete(p.down, m.name)
 	case taken:
-		p.ledger.take(m.id)
+		p.ledger.take(m.id, !m.dropped)
 		p.sendReport(time.Now())
-		p.leave()
+		p.leave(time.Now())
 	case drain:
 		p.drain(m.by, time.Now())
 	case *actor.Stopping:
@@ -99,6 +101,9 @@ func (p *poller) inherit() {
 		for name, detail := range p.down {
 			c.Forsake(name, detail)
 		}
+	}
+	for name, detail := range p.down {
+		p.forsakeResults(name, detail)
 	}
 }
 
@@ -127,10 +132,11 @@ func (p *poller) advance(now time.Time) {
 	for _, c := range p.ledger.open {
 		p.release(c.Expire(now, stalled))
 	}
+	p.release(p.endResults(p.ledger.background.Expire(now, p.grace()), stalled))
 	p.startWaiting(now)
 	p.closeCycles(now)
 	p.sendReport(now)
-	p.leave()
+	p.leave(now)
 	p.arm(now)
 }
 
@@ -139,13 +145,18 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 	if !ok { // it is the first slot, or a predecessor failed at that
 		cycle = p.openCycle(slot, now)
 	}
-	latest := p.ledger.schedule.Latest(slot)
 	for _, start := range slot.Starts {
-		runs := make([]check.Run, len(start.Checks))
+		b := batch{agent: start.Agent, runs: make([]check.Run, len(start.Checks)), latest: p.ledger.schedule.Latest(slot)}
 		for i, c := range start.Checks {
-			runs[i] = cycle.Add(check.Run{Agent: start.Agent, Check: c, Due: slot.Due, Deadline: latest})
+			run := check.Run{Agent: start.Agent, Check: c, Due: slot.Due, Deadline: p.ledger.schedule.LatestOf(slot, c)}
+			if c.HasResults() {
+				run.LastSequence = p.ledger.lastSequence(start.Agent.Name, c.Name)
+				b.runs[i] = p.ledger.background.Add(run)
+			} else {
+				b.runs[i] = cycle.Add(run)
+			}
 		}
-		p.start(batch{agent: start.Agent, runs: runs}, now)
+		p.start(b, now)
 	}
 	if slot.Last {
 		cycle.Seal()
@@ -158,16 +169,22 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 func (p *poller) openCycle(slot machine.Slot, now time.Time) *machine.Cycle {
 	// The planned begin, on the wall clock as it goes now.
 	at := p.ledger.schedule.Begin(slot.Cycle)
-	at = now.Add(at.Sub(now)).Round(0)
-	at, setBack := p.ledger.stamp(at)
-	interval := p.env.Config.Poll.Interval
-	grace := min(max(interval/10, 100*time.Millisecond), time.Second)
-	cycle := machine.OpenCycle(slot.Cycle, at, grace)
-	p.ledger.open = append(p.ledger.open, cycle)
+	return p.openCycleAt(slot.Cycle, now.Add(at.Sub(now)))
+}
+
+func (p *poller) openCycleAt(index int64, at time.Time) *machine.Cycle {
+	at, setBack := p.ledger.stamp(at.Round(0))
+	cycle := machine.OpenCycle(index, at, p.grace())
+	p.ledger.opened(cycle)
 	if setBack > 0 {
 		p.env.Observe(ClockSetBack{By: setBack})
 	}
 	return cycle
+}
+
+// grace is how long after its deadline a run's status may still come.
+func (p *poller) grace() time.Duration {
+	return min(max(p.env.Config.Poll.Interval/10, 100*time.Millisecond), time.Second)
 }
 
 // start sends a batch to its agent, lets it wait if too many agents are being polled, or fills
@@ -177,7 +194,7 @@ func (p *poller) start(b batch, now time.Time) {
 	switch {
 	case down:
 		p.fail(b, check.NoAnswer, detail)
-	case !now.Before(b.runs[0].Deadline):
+	case !now.Before(b.latest):
 		p.fail(b, check.NoAnswer, "not started: the poller itself did not run when this was due")
 	case p.polled[b.agent] == 0 && len(p.polled) >= p.env.Config.Poll.MaxInFlight:
 		p.waiting = append(p.waiting, b)
@@ -192,7 +209,9 @@ func (p *poller) send(b batch, now time.Time) {
 		if deadline := now.Add(run.Check.Timeout); deadline.Before(run.Deadline) {
 			run.Deadline = deadline
 		}
-		if cycle, ok := p.ledger.cycle(run.ID.Cycle); ok {
+		if run.Check.HasResults() {
+			p.ledger.background.SetDeadline(run.ID, run.Deadline)
+		} else if cycle, ok := p.ledger.cycle(run.ID.Cycle); ok {
 			cycle.SetDeadline(run.ID, run.Deadline)
 		}
 	}
@@ -203,7 +222,7 @@ func (p *poller) send(b batch, now time.Time) {
 // startWaiting starts the batches that waited and now have a place, and settles those that waited
 // until they were too late to start.
 func (p *poller) startWaiting(now time.Time) {
-	for len(p.waiting) > 0 && !now.Before(p.waiting[0].runs[0].Deadline) {
+	for len(p.waiting) > 0 && !now.Before(p.waiting[0].latest) {
 		p.fail(p.waiting[0], check.Overrun, fmt.Sprintf(
 			"not started: poll.max_in_flight = %d agents were being polled until the next run was due", p.env.Config.Poll.MaxInFlight))
 		p.waiting = p.waiting[1:]
@@ -215,12 +234,18 @@ func (p *poller) startWaiting(now time.Time) {
 	}
 }
 
-func (p *poller) settled(status check.Status, now time.Time) {
-	if !p.fill(status) {
-		p.env.Observe(StatusDiscarded{Agent: status.Agent.Name, Check: status.Check.Name})
+func (p *poller) settled(m settled, now time.Time) {
+	filled := false
+	if m.nothing {
+		filled = p.ledger.background.End(m.status.ID)
+	} else {
+		filled = p.fill(m.status)
+	}
+	if !filled {
+		p.env.Observe(StatusDiscarded{Agent: m.status.Agent.Name, Check: m.status.Check.Name})
 		return
 	}
-	p.release([]check.Run{{Agent: status.Agent}})
+	p.release([]check.Run{{Agent: m.status.Agent}})
 	p.startWaiting(now)
 	p.closeCycles(now)
 }
@@ -232,9 +257,29 @@ func (p *poller) fail(b batch, reason check.Reason, detail string) {
 	}
 }
 
+// fill takes the status of a run; false if the run has one already.
 func (p *poller) fill(status check.Status) bool {
+	if status.ID.Cycle == machine.NoCycle {
+		if !p.ledger.background.End(status.ID) {
+			return false
+		}
+		p.ledger.include(status)
+		return true
+	}
 	cycle, ok := p.ledger.cycle(status.ID.Cycle)
 	return ok && cycle.Fill(status)
+}
+
+// endResults gives runs of results that were taken out of the background their status, and returns them.
+func (p *poller) endResults(runs []check.Run, detail string) []check.Run {
+	for _, run := range runs {
+		p.ledger.include(run.Failed(check.NoAnswer, detail, 0))
+	}
+	return runs
+}
+
+func (p *poller) forsakeResults(agent, detail string) []check.Run {
+	return p.endResults(p.ledger.background.Forsake(agent), detail)
 }
 
 // release takes back what send counted.
@@ -252,6 +297,7 @@ func (p *poller) agentDown(m agentDown, now time.Time) {
 	for _, c := range p.ledger.open {
 		p.release(c.Forsake(m.name, m.detail))
 	}
+	p.release(p.forsakeResults(m.name, m.detail))
 	p.startWaiting(now)
 	p.closeCycles(now)
 }
@@ -267,6 +313,9 @@ func (p *poller) drain(by, now time.Time) {
 
 // closeCycles closes the oldest cycles that are complete; when draining has used up its time, all.
 func (p *poller) closeCycles(now time.Time) {
+	if len(p.ledger.open) == 0 && len(p.ledger.ended) > 0 && p.drained(now) {
+		p.openCycleAt(p.ledger.schedule.Cycle(), now) // there will be no other for what has ended
+	}
 	for len(p.ledger.open) > 0 {
 		oldest := p.ledger.open[0]
 		if p.draining {
@@ -283,8 +332,8 @@ func (p *poller) closeCycles(now time.Time) {
 // still has the cycle or its reports, and the next incarnation goes on from there.
 func (p *poller) close(c *machine.Cycle, now time.Time) {
 	statuses := c.Close("the poller was stopped before the answer came")
-	bodies, err := p.env.Identity.Reports(c.Time(), statuses)
-	p.ledger.closed(c, bodies, func(n uint64) string {
+	reports, err := p.env.Identity.Reports(c.Time(), statuses)
+	p.ledger.closed(c, reports, func(n uint64) string {
 		return fmt.Sprintf("%s/%s/%d", p.env.Identity.PollerID, p.env.Boot, n)
 	})
 	p.sendReport(now)
@@ -315,10 +364,17 @@ func (p *poller) resendAfter() time.Duration {
 	return min(resendAfter, p.env.Config.Poll.Interval/2)
 }
 
+// drained tells whether no more statuses are waited for because the poller is to stop. Results that
+// have not come by then are left out, for they are asked for again after the start; a status in their
+// place would stand until then.
+func (p *poller) drained(now time.Time) bool {
+	return p.draining && (p.ledger.background.Len() == 0 || !now.Before(p.drainBy))
+}
+
 // leave says drained when everything is closed and taken. Should the reporter not take it, root
 // goes on without that word when the stage has had its time.
-func (p *poller) leave() {
-	if p.draining && !p.left && len(p.ledger.open) == 0 && len(p.ledger.untaken) == 0 {
+func (p *poller) leave(now time.Time) {
+	if p.drained(now) && !p.left && len(p.ledger.open) == 0 && len(p.ledger.untaken) == 0 {
 		p.left = true
 		p.env.send(p.env.root, drained{})
 	}
@@ -337,13 +393,16 @@ func (p *poller) arm(now time.Time) {
 			next = at
 		}
 	}
+	if at, ok := p.ledger.background.NextExpiry(p.grace()); ok && at.Before(next) {
+		next = at
+	}
 	if len(p.ledger.untaken) > 0 {
 		if at := p.ledger.untaken[0].sent.Add(p.resendAfter()); at.Before(next) {
 			next = at
 		}
 	}
-	if len(p.waiting) > 0 && p.waiting[0].runs[0].Deadline.Before(next) {
-		next = p.waiting[0].runs[0].Deadline
+	if len(p.waiting) > 0 && p.waiting[0].latest.Before(next) {
+		next = p.waiting[0].latest
 	}
 	p.wait(now, next.Sub(now))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/wire"
 )
 
 func TestStopInTheMiddleOfACycle(t *testing.T) {
@@ -94,7 +95,7 @@ func TestStopWithFailingSpool(t *testing.T) {
 
 func TestStopWhileCoreIsAwayEndsInTime(t *testing.T) {
 	run(t, settings(3, 1, 5*time.Second, time.Second), func(w *world) {
-		w.core.fault = func(ctx context.Context, _ string) error {
+		w.core.fault = func(ctx context.Context, _ wire.Delivery) error {
 			<-ctx.Done()
 			return status.FromContextError(ctx.Err()).Err()
 		}
@@ -112,7 +113,7 @@ func TestStopEndsInTimeHoweverShort(t *testing.T) {
 	cfg := settings(3, 1, 5*time.Second, time.Second)
 	cfg.ShutdownTimeout = 200 * time.Millisecond
 	run(t, cfg, func(w *world) {
-		w.core.fault = func(context.Context, string) error { return status.Error(codes.Unavailable, "") }
+		w.core.fault = func(context.Context, wire.Delivery) error { return status.Error(codes.Unavailable, "") }
 		w.checkers["a001"].ask = hang
 		w.start()
 		w.pass(100 * time.Millisecond)

@@ -29,6 +29,8 @@ import (
 type Checker interface {
 	// Ask returns the checker's verdict on one check.
 	Ask(ctx context.Context, c *check.Check) (check.Answer, error)
+	// Results returns a check's results since the last sequence.
+	Results(ctx context.Context, c *check.Check, last string) (check.Answer, error)
 	// Health connects and asks; it fails only if nobody answers.
 	Health(ctx context.Context) (string, error)
 	// Connections counts the connections made so far.
@@ -39,7 +41,7 @@ type Checker interface {
 // Core is the client of core. Errors are sorted by wire.Judge. Deliver must wait, or fail, while
 // an earlier call of it is still under way.
 type Core interface {
-	Deliver(ctx context.Context, id string, body []byte) error
+	Deliver(ctx context.Context, d wire.Delivery) error
 }
 
 // Spool is the queue of reports that are taken and not yet acknowledged. It outlives the reporter

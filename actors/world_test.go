@@ -40,6 +40,7 @@ type checker struct {
 	mu          sync.Mutex
 	ask         func(ctx context.Context, c *check.Check) (check.Answer, error)
 	health      func(ctx context.Context) (string, error)
+	results     func(ctx context.Context, c *check.Check, last string) (check.Answer, error)
 	connections func() uint64
 	asked       int
 	closed      atomic.Int64
@@ -57,6 +58,14 @@ func (c *checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, erro
 	ask := c.ask
 	c.mu.Unlock()
 	return ask(ctx, chk)
+}
+
+func (c *checker) Results(ctx context.Context, chk *check.Check, last string) (check.Answer, error) {
+	c.mu.Lock()
+	c.asked++
+	results := c.results
+	c.mu.Unlock()
+	return results(ctx, chk, last)
 }
 
 func (c *checker) Health(ctx context.Context) (string, error) {
@@ -116,7 +125,7 @@ func gone(context.Context) (string, error) {
 // core is the in-memory twin of core's client.
 type core struct {
 	mu        sync.Mutex
-	fault     func(ctx context.Context, id string) error // nil: takes everything
+	fault     func(ctx context.Context, d wire.Delivery) error // nil: takes everything
 	delivered []delivery
 	inFlight  int
 	most      int // calls in flight at once
@@ -128,7 +137,7 @@ type delivery struct {
 	req *monitoring.PollerStatusRequest
 }
 
-func (c *core) Deliver(ctx context.Context, id string, body []byte) error {
+func (c *core) Deliver(ctx context.Context, d wire.Delivery) error {
 	c.mu.Lock()
 	c.inFlight++
 	c.most = max(c.most, c.inFlight)
@@ -140,21 +149,21 @@ func (c *core) Deliver(ctx context.Context, id string, body []byte) error {
 		c.mu.Unlock()
 	}()
 	if fault != nil {
-		if err := fault(ctx, id); err != nil {
+		if err := fault(ctx, d); err != nil {
 			return err
 		}
 	}
 	req := new(monitoring.PollerStatusRequest)
-	if err := proto.Unmarshal(body, req); err != nil {
+	if err := proto.Unmarshal(d.Body, req); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.delivered = append(c.delivered, delivery{id: id, at: time.Now(), req: req})
+	c.delivered = append(c.delivered, delivery{id: d.ID, at: time.Now(), req: req})
 	return nil
 }
 
-func (c *core) setFault(f func(ctx context.Context, id string) error) {
+func (c *core) setFault(f func(ctx context.Context, d wire.Delivery) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fault = f
@@ -217,7 +226,7 @@ func newWorld(t *testing.T, cfg *config.Config, change ...func(o *actors.Options
 	}
 	w.o = actors.Options{
 		Config:   cfg,
-		Identity: wire.Identity{PollerID: cfg.PollerID, Partition: cfg.Partition, SourceIP: cfg.SourceIP, MaxMessage: int(cfg.Core.MaxMessage)},
+		Identity: wire.Identity{PollerID: cfg.PollerID, Partition: cfg.Partition, SourceIP: cfg.SourceIP, MaxMessage: int(cfg.Core.MaxMessage), MaxReport: spool.MemoryLimit},
 		Boot:     "b",
 		Dial:     func(a *check.Agent) (actors.Checker, error) { return w.checkers[a.Name], nil },
 		Core:     w.core,

@@ -30,6 +30,8 @@ type Options struct {
 	Observe actors.Observer
 	// Dial opens network connections; nil means the network's.
 	Dial transport.Dialer
+	// Lookup finds the addresses of hosts; nil means the network's.
+	Lookup transport.LookupFunc
 }
 
 // Daemon is a poller that runs in this process.
@@ -37,6 +39,7 @@ type Daemon struct {
 	o      Options
 	board  *observe.Board
 	core   *transport.Core
+	hosts  *transport.Resolver
 	queue  *spool.Memory
 	system *actors.System
 	admin  *observe.Admin
@@ -64,12 +67,18 @@ func (d *Daemon) Start(ctx context.Context) error {
 	d.queue = spool.NewMemory(spool.Config{
 		MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge, DropNewest: cfg.Spool.WhenFull == config.DropNewest,
 	})
+	d.hosts = transport.NewResolver(d.o.Lookup)
+	who := identity(cfg)
+	who.Resolve = d.hosts.Address
+	if err := who.Prepare(cfg.Agents); err != nil {
+		return errors.Join(err, d.Stop(ctx))
+	}
 	system, err := actors.Start(actors.Options{
 		Config:   cfg,
-		Identity: identity(cfg),
+		Identity: who,
 		Boot:     strconv.FormatInt(time.Now().UnixMilli(), 36),
 		Dial: func(a *check.Agent) (actors.Checker, error) {
-			return transport.NewChecker(a, cfg.PollerID, d.o.Dial)
+			return transport.NewChecker(a, checkerConfig(cfg, d.o.Dial))
 		},
 		Core:    d.core,
 		Spool:   d.queue,
@@ -92,7 +101,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 // Stop stops in order: runs in flight, open cycles, deliveries, connections. It returns an error
 // if ctx ended first; what is still running then ends within shutdown_timeout. It may be called again.
 func (d *Daemon) Stop(ctx context.Context) error {
-	if d.system == nil && d.admin == nil { // it was not started, or could not be
+	if d.core == nil { // it was not started, or could not be
 		return nil
 	}
 	d.board.Set(time.Now(), conditionStopping, false, "stopping: nothing new is polled")
@@ -102,6 +111,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	if d.core != nil {
 		errs = append(errs, d.core.Close())
+		d.hosts.Close()
 	}
 	if d.admin != nil {
 		errs = append(errs, d.admin.Stop(ctx))
@@ -142,8 +152,15 @@ func (d *Daemon) observer() actors.Observer {
 func identity(cfg *config.Config) wire.Identity {
 	return wire.Identity{
 		PollerID: cfg.PollerID, Partition: cfg.Partition, SourceIP: cfg.SourceIP, KVStoreID: cfg.KVStoreID,
-		Bare: cfg.Core.Envelope == config.EnvelopeBare, MaxMessage: int(cfg.Core.MaxMessage),
+		Bare: cfg.Core.Envelope == config.EnvelopeBare, MaxMessage: int(cfg.Core.MaxMessage), MaxReport: maxReport(cfg),
 	}
+}
+
+// maxReport is the largest report that can be kept for core, in bytes.
+func maxReport(cfg *config.Config) int { return int(min(cfg.Spool.MaxBytes, spool.MemoryLimit)) }
+
+func checkerConfig(cfg *config.Config, dial transport.Dialer) transport.CheckerConfig {
+	return transport.CheckerConfig{PollerID: cfg.PollerID, MaxResults: maxReport(cfg), Dial: dial}
 }
 
 func countChecks(cfg *config.Config) int {

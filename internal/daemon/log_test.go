@@ -156,6 +156,18 @@ var narrated = []struct {
 		line:  `{"level":"debug","message":"report taken","report":"p/b/1","kept":2}`,
 	},
 	{
+		name:  "a checker has no results",
+		event: actors.NoResults{Agent: "a", Check: "sync", Detail: "127.0.0.1:1 does not know GetResults"},
+		line: `{"level":"info","message":"checker has no results for this check; it is asked on, and not reported until it has some",` +
+			`"agent":"a","check":"sync","detail":"127.0.0.1:1 does not know GetResults"}`,
+	},
+	{
+		name:  "a report is too large for core",
+		event: actors.ReportSplit{ID: "p/b/1", Parts: 2, Limit: 3 << 20},
+		line: `{"level":"warn","message":"core finds this too large, or is short of resources; it gets it in smaller parts",` +
+			`"report":"p/b/1","parts":2,"limit":3145728}`,
+	},
+	{
 		name:  "a report can't be kept",
 		event: actors.SpoolFailed{ID: "p/b/1", Err: errors.New("disk full")},
 		line:  `{"level":"error","message":"report can't be kept safe; trying again","report":"p/b/1","error":"disk full"}`,

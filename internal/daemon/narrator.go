@@ -61,7 +61,7 @@ func (n *narrator) observe(event actors.Event) {
 	switch e := event.(type) {
 	case actors.ActorFailed, actors.ActorRestarted, actors.PanicRecovered, actors.DeadLetter:
 		n.supervision(now, e)
-	case actors.BreakerChanged, actors.HealthTold, actors.StatusChanged, actors.StatusDiscarded:
+	case actors.BreakerChanged, actors.HealthTold, actors.NoResults, actors.StatusChanged, actors.StatusDiscarded:
 		n.agent(e)
 	case actors.CycleClosed, actors.CyclesMissed, actors.ClockSetBack:
 		n.cycle(e)
@@ -129,6 +129,9 @@ func (n *narrator) agent(event actors.Event) {
 		n.log.WithLevel(level).Str("agent", e.Agent).Str("from", e.From).Str("to", e.To).Str("cause", e.Cause).Msg("breaker changed")
 	case actors.HealthTold:
 		n.log.Debug().Str("agent", e.Agent).Str("health", e.Health).Msg("checker told its health")
+	case actors.NoResults:
+		n.log.Info().Str("agent", e.Agent).Str("check", e.Check).Str("detail", e.Detail).
+			Msg("checker has no results for this check; it is asked on, and not reported until it has some")
 	case actors.StatusChanged:
 		n.statusChanged(e)
 	case actors.StatusDiscarded:
@@ -182,6 +185,9 @@ func (n *narrator) delivery(now time.Time, event actors.Event) {
 	case actors.ReportDropped:
 		n.lost(now, fmt.Sprintf("report %s dropped: %s", e.ID, e.Cause))
 		n.log.Error().Str("report", e.ID).Str("cause", e.Cause).Int("dropped_total", n.dropped).Msg("report dropped: its statuses are lost")
+	case actors.ReportSplit:
+		n.log.Warn().Str("report", e.ID).Int("parts", e.Parts).Int("limit", e.Limit).
+			Msg("core finds this too large, or is short of resources; it gets it in smaller parts")
 	case actors.ReportDelivered:
 		n.delivered(now, e)
 	case actors.DeliveryFailed:

@@ -42,7 +42,7 @@ func Once(ctx context.Context, cfg *config.Config, sel Selection, dial transport
 		rest = rest[n:]
 		agents.Go(func() {
 			limit <- struct{}{}
-			onceAgent(ctx, cfg.PollerID, its, dial)
+			onceAgent(ctx, checkerConfig(cfg, dial), its)
 			<-limit
 		})
 	}
@@ -77,8 +77,8 @@ func ofFirstAgent(outcomes []Outcome) int {
 }
 
 // onceAgent fills in the outcomes of one agent, over one connection.
-func onceAgent(ctx context.Context, pollerID string, outcomes []Outcome, dial transport.Dialer) {
-	client, err := transport.NewChecker(outcomes[0].Status.Agent, pollerID, dial)
+func onceAgent(ctx context.Context, cfg transport.CheckerConfig, outcomes []Outcome) {
+	client, err := transport.NewChecker(outcomes[0].Status.Agent, cfg)
 	if client != nil {
 		defer func() { _ = client.Close() }() // every call has ended
 	}
@@ -96,7 +96,11 @@ func onceCheck(ctx context.Context, client *transport.Checker, err error, st che
 	defer cancel()
 	began := time.Now()
 	var answer check.Answer
-	if err == nil {
+	switch {
+	case err != nil:
+	case run.Check.HasResults():
+		answer, err = client.Results(ctx, run.Check, "")
+	default:
 		answer, err = client.Ask(ctx, run.Check)
 	}
 	took := time.Since(began)
@@ -141,12 +145,15 @@ func PrintOutcomes(w io.Writer, cfg *config.Config, outcomes []Outcome) error {
 
 func printDetail(w io.Writer, cfg *config.Config, o Outcome) error {
 	id := identity(cfg)
-	wireStatus := id.Status(o.Status)
+	wireStatus, err := id.Status(o.Status)
+	if err != nil {
+		return err
+	}
 	raw := string(o.Status.Message)
 	if raw == "" {
 		raw = "(none)"
 	}
-	_, err := fmt.Fprintf(w, "\nasked     %s at %s: type %q, details %q, port %d, timeout %v\n"+
+	_, err = fmt.Fprintf(w, "\nasked     %s at %s: type %q, details %q, port %d, timeout %v\n"+
 		"took      %v; response time %v\nanswer    %s\nenvelope  %s\n",
 		o.Status.Agent.Name, o.Status.Agent.Address, o.Status.Check.Type, config.Mask(o.Status.Check.Details), o.Status.Check.Port, o.Status.Check.Timeout,
 		o.Took, o.Status.ResponseTime, raw, wireStatus.GetMessage())

@@ -13,7 +13,6 @@ import (
 	"github.com/rs/zerolog"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/config"
@@ -93,9 +92,12 @@ func TestIdentityReachesCoreAndCheckers(t *testing.T) {
 	})
 }
 
+// loopback are the keys of a host that is 127.0.0.1.
+const loopback = `"host_ip":"127.0.0.1","ip":"127.0.0.1","host_name":"127.0.0.1","hostname":"127.0.0.1"`
+
 func TestCoreEnvelope(t *testing.T) {
 	for envelope, want := range map[string]string{
-		config.EnvelopeServiceRadar: `{"poller_id":"p","agent_id":"a000","partition":"default","service_type":"port","service_name":"c0","data":{"message":"as the checker gave it"}}`,
+		config.EnvelopeServiceRadar: `{"poller_id":"p","agent_id":"a000","partition":"default","service_type":"port","service_name":"c0","data":{"message":"as the checker gave it",` + loopback + `,"status":{` + loopback + `}}}`,
 		config.EnvelopeBare:         "as the checker gave it",
 	} {
 		t.Run(envelope, func(t *testing.T) {
@@ -114,11 +116,11 @@ func TestCoreEnvelope(t *testing.T) {
 func TestCoreMaxMessage(t *testing.T) {
 	const (
 		limit  = 100 << 10
-		checks = 10
+		checks = 5 // of each of two agents
 	)
 	run(t, func(w *world) {
 		w.checker("127.2.0.1:1", sim.Text(strings.Repeat("x", 30<<10)))
-		w.startWith(plain + fmt.Sprintf("core.max_message = %d\n", limit) + agents("a", 1, checks, "127.2.0.1:1"))
+		w.startWith(plain + fmt.Sprintf("core.max_message = %d\n", limit) + agents("a", 2, checks, "127.2.0.1:1"))
 		w.pass(time.Second)
 		reports := w.reports()
 		if len(reports) != 4 { // of three statuses each, and one of the last
@@ -126,22 +128,19 @@ func TestCoreMaxMessage(t *testing.T) {
 		}
 		var names []string
 		for i, d := range reports {
-			size := proto.Size(&monitoring.PollerStatusRequest{
-				Services: d.Services, PollerId: d.PollerID, Timestamp: d.Timestamp, Partition: d.Partition, SourceIp: d.SourceIP,
-			})
-			if size > limit {
-				t.Errorf("report %d has %d bytes, above %d", i, size, limit)
+			if d.Largest > limit {
+				t.Errorf("report %d has %d bytes, above %d", i, d.Largest, limit)
 			}
 			if d.Timestamp != reports[0].Timestamp {
 				t.Errorf("report %d has timestamp %d, the first had %d", i, d.Timestamp, reports[0].Timestamp)
 			}
 			for _, s := range d.Services {
-				names = append(names, s.GetServiceName())
+				names = append(names, s.GetAgentId()+"/"+s.GetServiceName())
 			}
 		}
 		var want []string
-		for i := range checks {
-			want = append(want, fmt.Sprintf("c%d", i))
+		for i := range 2 * checks {
+			want = append(want, fmt.Sprintf("a%03d/c%d", i/checks, i%checks))
 		}
 		if diff := cmp.Diff(want, names); diff != "" {
 			t.Errorf("the checks at core (-want +got):\n%s", diff)

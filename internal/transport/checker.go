@@ -24,22 +24,37 @@ import (
 type Checker struct {
 	agent    *check.Agent
 	pollerID string
-	link     *link
-	cc       *grpc.ClientConn
-	service  monitoring.AgentServiceClient
-	health   healthpb.HealthClient
+	// maxResults bounds results that come in chunks, in bytes.
+	maxResults int
+	link       *link
+	cc         *grpc.ClientConn
+	service    monitoring.AgentServiceClient
+	health     healthpb.HealthClient
+}
+
+// CheckerConfig is what a Checker needs to know beside its agent.
+type CheckerConfig struct {
+	PollerID string
+	// MaxResults bounds results that come in chunks, merged, in bytes.
+	MaxResults int
+	// Dial is the network's if nil.
+	Dial Dialer
 }
 
 // NewChecker returns a client that connects when it is first used. It reads the TLS files now; a
-// *check.Failure says what is wrong with them. A nil dial is the network's.
-func NewChecker(agent *check.Agent, pollerID string, dial Dialer) (*Checker, error) {
-	l := &link{dial: dial}
-	cc, err := newConn(agent.Address, agent.TLS, l)
+// *check.Failure says what is wrong with them.
+func NewChecker(agent *check.Agent, cfg CheckerConfig) (*Checker, error) {
+	l := &link{dial: cfg.Dial}
+	var options []grpc.CallOption
+	if agent.MaxMessage > 0 {
+		options = append(options, grpc.MaxCallRecvMsgSize(int(agent.MaxMessage)))
+	}
+	cc, err := newConn(agent.Address, agent.TLS, l, grpc.WithDefaultCallOptions(options...))
 	if err != nil {
 		return nil, check.Failf(check.TLSFailed, err, "can't prepare the connection to %s: %v", agent.Address, err)
 	}
 	return &Checker{
-		agent: agent, pollerID: pollerID, link: l, cc: cc,
+		agent: agent, pollerID: cfg.PollerID, maxResults: cfg.MaxResults, link: l, cc: cc,
 		service: monitoring.NewAgentServiceClient(cc),
 		health:  healthpb.NewHealthClient(cc),
 	}, nil
@@ -53,7 +68,7 @@ func (c *Checker) Connections() uint64 { return c.link.made.Load() }
 
 // Ask puts one check to the checker and returns its own verdict.
 func (c *Checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, error) {
-	call := newCall("GetStatus")
+	call := newCall(check.GetStatus.String())
 	r, err := c.service.GetStatus(ctx, &monitoring.StatusRequest{
 		ServiceName: chk.Name,
 		ServiceType: chk.Type,
@@ -155,7 +170,7 @@ func (c *Checker) failure(ctx context.Context, call *call, err error) *check.Fai
 			c.agent.Address, call.name, said)
 	case codes.ResourceExhausted:
 		if strings.Contains(said, "larger than max") {
-			return check.Failf(check.TooLarge, err, "the answer of %s to %s is too large: %s: let the checker answer less",
+			return check.Failf(check.TooLarge, err, "the answer of %s to %s is too large: %s: let the checker answer less, or raise the agent's max_message",
 				c.agent.Address, call.name, said)
 		}
 	default:

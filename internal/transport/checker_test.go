@@ -341,7 +341,7 @@ func TestNewCheckerReadsTLSFiles(t *testing.T) {
 	} {
 		id := whole
 		spoil(&id)
-		c, err := NewChecker(&check.Agent{Name: "a", Address: "127.0.0.1:1", TLS: id}, "p", nil)
+		c, err := NewChecker(&check.Agent{Name: "a", Address: "127.0.0.1:1", TLS: id}, CheckerConfig{PollerID: "p"})
 		wantFailure(t, name, err, check.TLSFailed, "127.0.0.1:1", name)
 		if c != nil {
 			t.Errorf("%s: there is a client all the same", name)

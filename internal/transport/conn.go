@@ -133,7 +133,7 @@ func secured(id check.TLS) bool { return id.Mode != "" && id.Mode != check.TLSNo
 
 // newConn returns a lazy connection to address: it costs nothing until it is used. TLS files are
 // read now, and errors are theirs.
-func newConn(address string, id check.TLS, l *link) (*grpc.ClientConn, error) {
+func newConn(address string, id check.TLS, l *link, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func newConn(address string, id check.TLS, l *link) (*grpc.ClientConn, error) {
 		}
 	}
 	// The dialer resolves names, anew for each connection, and says so if it can't.
-	return grpc.NewClient("passthrough:///"+address,
+	return grpc.NewClient("passthrough:///"+address, append(more,
 		grpc.WithTransportCredentials(watched{creds, l}),
 		grpc.WithContextDialer(l.connect),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -167,5 +167,5 @@ func newConn(address string, id check.TLS, l *link) (*grpc.ClientConn, error) {
 		grpc.WithWriteBufferSize(bufferSize),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithNoProxy(),
-	)
+	)...)
 }

@@ -38,7 +38,7 @@ type Core struct {
 type CoreConfig struct {
 	// Addresses are tried in order.
 	Addresses []string
-	// Timeout bounds one delivery.
+	// Timeout bounds how long a delivery goes on without any of it being taken.
 	Timeout time.Duration
 	TLS     check.TLS
 	// Dial is the network's if nil.
@@ -67,12 +67,12 @@ func (c *Core) Close() error {
 	return c.drop()
 }
 
-// Deliver sends a marshalled PollerStatusRequest and returns once core has acknowledged it.
-// wire.Judge says what to do about the error, which names the address.
-func (c *Core) Deliver(ctx context.Context, id string, body []byte) error {
+// Deliver sends a report and returns once core has acknowledged it. wire.Judge says what to do about
+// the error, which names the address.
+func (c *Core) Deliver(ctx context.Context, d wire.Delivery) error {
 	report := new(monitoring.PollerStatusRequest)
-	if err := proto.Unmarshal(body, report); err != nil {
-		return status.Errorf(codes.InvalidArgument, "report %s can't be read: %v", id, err)
+	if err := proto.Unmarshal(d.Body, report); err != nil {
+		return status.Errorf(codes.InvalidArgument, "report %s can't be read: %v", d.ID, err)
 	}
 	select {
 	case <-c.turn:
@@ -81,7 +81,7 @@ func (c *Core) Deliver(ctx context.Context, id string, body []byte) error {
 		return fmt.Errorf("deliver to core: given up while waiting for an earlier delivery: %w", ctx.Err())
 	}
 	address := c.cfg.Addresses[c.current]
-	err := c.deliver(ctx, id, report)
+	err := c.deliver(ctx, d, report)
 	if err == nil {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (c *Core) Deliver(ctx context.Context, id string, body []byte) error {
 	}
 	// Also after a timeout: the connection may be dead without anybody having said so. And also
 	// when core holds us off: the TLS files are read again for the next connection.
-	if !errors.Is(err, wire.ErrNotReceived) && wire.Judge(err) != wire.SetAside {
+	if !answered(err) {
 		err = errors.Join(err, c.drop())
 		// A delivery that the caller gave up says nothing about the address.
 		if wire.Judge(err) == wire.Retry && !errors.Is(ctx.Err(), context.Canceled) {
@@ -98,6 +98,12 @@ func (c *Core) Deliver(ctx context.Context, id string, body []byte) error {
 		}
 	}
 	return fmt.Errorf("deliver to core at %s: %w", address, err)
+}
+
+// answered tells whether an error shows a core that is there and handles reports: another connection
+// or another address would be no help.
+func answered(err error) bool {
+	return errors.Is(err, wire.ErrNotReceived) || wire.Exhausted(err) || wire.Judge(err) == wire.SetAside
 }
 
 // explain says in our own words, and with what to look at, what gRPC says little about.
@@ -136,9 +142,21 @@ func (e *explained) Error() string { return e.words }
 
 func (e *explained) Unwrap() error { return e.error }
 
-func (c *Core) deliver(ctx context.Context, id string, report *monitoring.PollerStatusRequest) error {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
+// errNoProgress ends the context of a delivery of which nothing more was taken for too long.
+var errNoProgress = errors.New("no progress")
+
+// withPatience returns a context that ends when progress was not called for the timeout: a large
+// report over a slow line takes its time, a core that hangs is not waited for.
+func withPatience(ctx context.Context, timeout time.Duration) (_ context.Context, progress, cancel func()) {
+	ctx, end := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(timeout, func() { end(errNoProgress) })
+	return ctx, func() { timer.Reset(timeout) }, func() {
+		timer.Stop()
+		end(nil)
+	}
+}
+
+func (c *Core) deliver(ctx context.Context, d wire.Delivery, report *monitoring.PollerStatusRequest) error {
 	if c.conn != nil && gone(c.conn.cc.GetState()) { // since the last delivery
 		if err := c.drop(); err != nil {
 			return err
@@ -151,19 +169,27 @@ func (c *Core) deliver(ctx context.Context, id string, report *monitoring.Poller
 		}
 		c.conn = conn
 	}
-	if !c.conn.registered && !wire.Streamable(report) {
+	ctx, progress, cancel := withPatience(ctx, c.cfg.Timeout)
+	defer cancel()
+	err := c.conn.deliver(ctx, d, report, progress)
+	if err != nil && errors.Is(context.Cause(ctx), errNoProgress) {
+		return status.Errorf(codes.DeadlineExceeded, "nothing more was taken for %v (core.timeout)", c.cfg.Timeout)
+	}
+	return err
+}
+
+func (c *coreConn) deliver(ctx context.Context, d wire.Delivery, report *monitoring.PollerStatusRequest, progress func()) error {
+	if !c.registered && !wire.Streamable(report) {
 		// Without the report's id: core would take the report itself for a resend.
-		hello := wire.FinalChunk(report)
-		hello.Services = nil
-		if err := c.conn.stream(ctx, hello); err != nil {
+		if err := c.stream(ctx, wire.Hello(report), progress); err != nil {
 			return err
 		}
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, wire.ReportIDKey, id)
-	if c.conn.registered {
-		return c.conn.unary(ctx, report)
+	ctx = metadata.AppendToOutgoingContext(ctx, wire.ReportIDKey, d.ID)
+	if c.registered && !d.InChunks && len(d.Body) <= d.Limit {
+		return c.unary(ctx, report)
 	}
-	return c.conn.stream(ctx, wire.FinalChunk(report))
+	return c.stream(ctx, wire.Chunks(report, d.Limit), progress)
 }
 
 func (c *Core) connect(address string) (*coreConn, error) {
@@ -198,13 +224,18 @@ func (c *coreConn) unary(ctx context.Context, report *monitoring.PollerStatusReq
 	return err
 }
 
-func (c *coreConn) stream(ctx context.Context, chunk *monitoring.PollerStatusChunk) error {
+func (c *coreConn) stream(ctx context.Context, chunks []*monitoring.PollerStatusChunk, progress func()) error {
 	s, err := c.service.StreamStatus(ctx)
 	if err != nil {
 		return err
 	}
-	if err := s.Send(chunk); err != nil && !errors.Is(err, io.EOF) { // EOF: the answer says why
-		return err
+	for _, chunk := range chunks {
+		if err := s.Send(chunk); errors.Is(err, io.EOF) { // the answer says why
+			break
+		} else if err != nil {
+			return err
+		}
+		progress()
 	}
 	r, err := s.CloseAndRecv()
 	if err != nil {

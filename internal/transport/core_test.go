@@ -39,6 +39,11 @@ func report(t *testing.T, n int, names ...string) (id string, body []byte) {
 	return fmt.Sprintf("p/1/%d", n), body
 }
 
+// delivery is what the reporter makes of a report.
+func delivery(id string, body []byte) wire.Delivery {
+	return wire.Delivery{ID: id, Body: body, Limit: 1 << 20}
+}
+
 // brief writes down what a core took: how, the id, and the statuses.
 func brief(core *sim.Core) []string {
 	var lines []string
@@ -93,7 +98,7 @@ func startCore(t *testing.T, core *sim.Core, address string) *sim.Server {
 func deliver(t *testing.T, c *Core, n int, names ...string) error {
 	t.Helper()
 	id, body := report(t, n, names...)
-	return c.Deliver(t.Context(), id, body)
+	return c.Deliver(t.Context(), delivery(id, body))
 }
 
 func mustDeliver(t *testing.T, c *Core, n int, names ...string) {
@@ -161,19 +166,20 @@ func TestReportsArriveWhole(t *testing.T) {
 	t.Parallel()
 	core := new(sim.Core)
 	c := newCore(t, CoreConfig{Addresses: []string{startCore(t, core, "127.0.0.1:0").Addr()}})
-	id := wire.Identity{PollerID: "p", Partition: "default", SourceIP: "10.0.0.1", KVStoreID: "kv", MaxMessage: 3 << 20}
+	id := wire.Identity{PollerID: "p", Partition: "default", SourceIP: "10.0.0.1", KVStoreID: "kv", MaxMessage: 3 << 20, MaxReport: 3 << 20}
 	agent := &check.Agent{Name: "a"}
 	st := check.Status{Agent: agent, Check: ssh, Available: true, Message: []byte(`{"n":1.50}`), ResponseTime: 95382}
 	for n := range 2 {
-		bodies, err := id.Reports(time.Unix(1000, 0), []check.Status{st})
+		reports, err := id.Reports(time.Unix(1000, 0), []check.Status{st})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Deliver(t.Context(), fmt.Sprint(n), bodies[0]); err != nil {
+		if err := c.Deliver(t.Context(), delivery(fmt.Sprint(n), reports[0].Body)); err != nil {
 			t.Errorf("report %d: %v", n, err)
 		}
 		d := core.Deliveries()[n]
-		if len(d.Services) != 1 || !proto.Equal(d.Services[0], id.Status(st)) {
+		want, err := id.Status(st)
+		if err != nil || len(d.Services) != 1 || !proto.Equal(d.Services[0], want) {
 			t.Errorf("report %d arrives as %v", n, d.Services)
 		}
 		if d.PollerID != "p" || d.Partition != "default" || d.SourceIP != "10.0.0.1" || d.Timestamp != 1000 {

@@ -23,7 +23,7 @@ import (
 func TestFailOver(t *testing.T) {
 	t.Parallel()
 	for _, code := range []codes.Code{
-		codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.NotFound, codes.AlreadyExists, codes.ResourceExhausted,
+		codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.NotFound, codes.AlreadyExists,
 		codes.FailedPrecondition, codes.Aborted, codes.Internal, codes.Unavailable, codes.DataLoss,
 	} {
 		t.Run(code.String(), func(t *testing.T) {
@@ -95,11 +95,34 @@ func TestSetAside(t *testing.T) {
 	}
 }
 
+// TestExhausted: a core that finds a report too large is there; the same connection gets the next try.
+func TestExhausted(t *testing.T) {
+	t.Parallel()
+	core := new(sim.Core)
+	address := startCore(t, core, "127.0.0.1:0").Addr()
+	dial, dialed := counting()
+	c := newCore(t, CoreConfig{Addresses: []string{address, nobody}, Dial: dial})
+	mustDeliver(t, c, 1, "a/ssh")
+	core.SetFault(sim.CoreFault{Code: codes.ResourceExhausted, Times: 2})
+	for range 2 {
+		err := deliver(t, c, 2, "a/ssh")
+		wantError(t, "exhausted", err, wire.Retry, address, "ResourceExhausted")
+		if !wire.Exhausted(err) {
+			t.Errorf("not told to be exhausted: %v", err)
+		}
+	}
+	mustDeliver(t, c, 2, "a/ssh")
+	wantTaken(t, core, "stream p/1/1 a/ssh", "unary p/1/2 a/ssh")
+	if n := dialed.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}
+
 func TestUnreadableBody(t *testing.T) {
 	t.Parallel()
 	dial, dialed := counting()
 	c := newCore(t, CoreConfig{Addresses: []string{nobody}, Dial: dial})
-	wantError(t, "garbage", c.Deliver(t.Context(), "p/1/7", []byte("\xff\xff")), wire.SetAside, "p/1/7", "can't be read")
+	wantError(t, "garbage", c.Deliver(t.Context(), delivery("p/1/7", []byte("\xff\xff"))), wire.SetAside, "p/1/7", "can't be read")
 	if dialed.Load() != 0 {
 		t.Error("it connects for garbage")
 	}
@@ -182,7 +205,7 @@ func TestGivenUp(t *testing.T) {
 			began := time.Now()
 			go func() {
 				id, body := report(t, n, "a/ssh")
-				done <- c.Deliver(ctx, id, body)
+				done <- c.Deliver(ctx, delivery(id, body))
 			}()
 			synctest.Wait()
 			cancel()
@@ -214,7 +237,7 @@ func TestWaitingForAnother(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		id, body := report(t, 3, "a/ssh")
-		wantError(t, "the one with little time", c.Deliver(ctx, id, body), wire.Retry, "waiting for an earlier delivery")
+		wantError(t, "the one with little time", c.Deliver(ctx, delivery(id, body)), wire.Retry, "waiting for an earlier delivery")
 		if took := time.Since(began); took != time.Second {
 			t.Errorf("the one with little time took %v", took)
 		}
@@ -283,7 +306,7 @@ func TestOneAtATime(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				for c.Deliver(t.Context(), fmt.Sprintf("%d/%d", i, n), body) != nil && t.Context().Err() == nil {
+				for c.Deliver(t.Context(), delivery(fmt.Sprintf("%d/%d", i, n), body)) != nil && t.Context().Err() == nil {
 				}
 			}
 		}()

@@ -109,7 +109,7 @@ func newClient(t *testing.T, address string, id check.TLS) *Checker {
 
 func clientOf(t *testing.T, agent *check.Agent, dial Dialer) *Checker {
 	t.Helper()
-	c, err := NewChecker(agent, "p", dial)
+	c, err := NewChecker(agent, CheckerConfig{PollerID: "p", MaxResults: 64 << 20, Dial: dial})
 	if err != nil {
 		t.Fatal(err)
 	}

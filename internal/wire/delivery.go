@@ -37,6 +37,13 @@ func (o Outcome) String() string {
 	return [...]string{"delivered", "retry", "hold", "set aside"}[o]
 }
 
+// RefusedTwice is how often core may answer ResourceExhausted to a delivery before it is made smaller:
+// it may be busy, or it may not take messages of that size.
+const RefusedTwice = 2
+
+// Exhausted tells whether core refused a delivery for want of resources, which its size may be.
+func Exhausted(err error) bool { return err != nil && status.Code(err) == codes.ResourceExhausted }
+
 // Judge sorts the error of a delivery. What is not known to be hopeless is retried: core's
 // handlers return plain errors, so that even "my database is down" arrives as Unknown.
 func Judge(err error) Outcome {

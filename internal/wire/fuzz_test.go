@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/serviceradar/poller/internal/check"
 )
@@ -23,12 +24,22 @@ func FuzzEnvelope(f *testing.F) {
 		if len(message) > 5000 {
 			t.Skip("beyond what JSON parsers nest")
 		}
-		id := Identity{PollerID: poller, Partition: poller, SourceIP: "10.0.0.1", MaxMessage: 1 << 20}
+		id := &Identity{PollerID: poller, Partition: poller, SourceIP: "10.0.0.1", MaxMessage: 1 << 20, MaxReport: 1 << 24}
 		st := answered(agent, name, kind, string(message))
 		if detail != "" {
 			st.Reason, st.Detail = check.Unreachable, detail
 		}
-		got := id.Status(st).GetMessage()
+		out, err := id.Status(st)
+		if !utf8.ValidString(poller) || !utf8.ValidString(agent) || !utf8.ValidString(kind) || !utf8.ValidString(name) {
+			if err == nil {
+				t.Fatal("names that are not UTF-8 are let pass: nobody could read the report")
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := out.GetMessage()
 		if kind == typeSync && detail == "" {
 			if !bytes.Equal(got, message) {
 				t.Fatalf("%q becomes %q", message, got)

@@ -11,43 +11,185 @@ import (
 	"github.com/serviceradar/poller/proto/monitoring"
 )
 
-// Reports returns a cycle as marshalled PollerStatusRequests, each at most MaxMessage bytes, as
-// few as keep the statuses in order; at least one, because each report is the poller's heartbeat.
-func (id *Identity) Reports(at time.Time, statuses []check.Status) ([][]byte, error) {
-	var bodies [][]byte
-	rest := make([]*monitoring.ServiceStatus, len(statuses))
-	for i, st := range statuses {
-		rest[i] = id.Status(st)
-	}
-	for {
-		n := id.fit(at.Unix(), rest)
-		body, err := proto.Marshal(id.request(at.Unix(), rest[:n]))
-		if err != nil {
-			return nil, fmt.Errorf("marshal a report of %d statuses: %w", n, err)
-		}
-		bodies = append(bodies, body)
-		if rest = rest[n:]; len(rest) == 0 {
-			return bodies, nil
-		}
-	}
+// servicesField is the number of the field services, in reports and in chunks.
+const servicesField = 1
+
+// Report is what goes to core in one call, unary if it has at most MaxMessage bytes, else in chunks.
+type Report struct {
+	// Body is a marshalled PollerStatusRequest.
+	Body []byte
+	// Sequences are where the results that are in it stand.
+	Sequences []check.Sequence
 }
 
-// fit returns how many of the first statuses go into one report; at least one if there is any.
-func (id *Identity) fit(timestamp int64, statuses []*monitoring.ServiceStatus) int {
-	const servicesField = 1
-	size := proto.Size(id.request(timestamp, nil))
-	for n, st := range statuses {
-		size += protowire.SizeTag(servicesField) + protowire.SizeBytes(proto.Size(st))
-		if size > id.MaxMessage && n > 0 {
+// Reports returns a cycle as reports; at least one, because each is the poller's heartbeat, and as
+// few as can be, because core's live view shows only the last. One if it all fits into a message, or
+// can go in one stream, where all must have keys of their own; else each status that is too large for
+// a message by itself, and then the others in order, in as few messages as hold them.
+func (id *Identity) Reports(at time.Time, statuses []check.Status) ([]Report, error) {
+	c := &composer{id: id, timestamp: at.Unix(), statuses: statuses}
+	if err := c.weigh(); err != nil {
+		return nil, err
+	}
+	if c.total <= id.MaxMessage || c.total <= id.MaxReport && c.keysDiffer() {
+		if err := c.add(c.all()); err != nil {
+			return nil, err
+		}
+		return c.reports, nil
+	}
+	large, others := c.apart()
+	for _, i := range large {
+		if err := c.add([]int{i}); err != nil {
+			return nil, err
+		}
+	}
+	for len(others) > 0 {
+		n := c.fit(others)
+		if err := c.add(others[:n]); err != nil {
+			return nil, err
+		}
+		others = others[n:]
+	}
+	return c.reports, nil
+}
+
+// composer makes the reports of a cycle.
+type composer struct {
+	id        *Identity
+	timestamp int64
+	statuses  []check.Status
+	items     []item // of the statuses
+	sizes     []int  // of the items, within a report
+	heading   int    // size of a report without any
+	total     int    // size of a report with all
+	reports   []Report
+}
+
+func (c *composer) weigh() error {
+	c.items = make([]item, len(c.statuses))
+	c.sizes = make([]int, len(c.statuses))
+	c.heading = c.id.heading(c.timestamp)
+	c.total = c.heading
+	for i := range c.statuses {
+		it, err := c.id.item(&c.statuses[i])
+		if err != nil {
+			return err
+		}
+		c.items[i], c.sizes[i] = it, it.sizeWithin()
+		c.total += c.sizes[i]
+	}
+	return nil
+}
+
+func (c *composer) all() []int {
+	all := make([]int, len(c.statuses))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+func (c *composer) keysDiffer() bool {
+	return keysDiffer(len(c.items), func(i int) *monitoring.ServiceStatus { return c.items[i].service })
+}
+
+// apart tells the statuses that are too large for a message by themselves from the others.
+func (c *composer) apart() (large, others []int) {
+	for i, size := range c.sizes {
+		if c.heading+size > c.id.MaxMessage {
+			large = append(large, i)
+		} else {
+			others = append(others, i)
+		}
+	}
+	return large, others
+}
+
+// fit returns how many of the first statuses go into one message.
+func (c *composer) fit(indices []int) int {
+	size := c.heading
+	for n, i := range indices {
+		if size += c.sizes[i]; size > c.id.MaxMessage && n > 0 {
 			return n
 		}
 	}
-	return len(statuses)
+	return len(indices)
 }
 
-func (id *Identity) request(timestamp int64, services []*monitoring.ServiceStatus) *monitoring.PollerStatusRequest {
+// add makes a report of statuses.
+func (c *composer) add(indices []int) error {
+	size := c.heading
+	for _, i := range indices {
+		size += c.sizes[i]
+	}
+	body, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, size), c.id.request(c.timestamp))
+	if err != nil {
+		return fmt.Errorf("marshal the heading of a report: %w", err)
+	}
+	var sequences []check.Sequence
+	for _, i := range indices {
+		body = c.items[i].append(body)
+		if st := &c.statuses[i]; st.Sequence != "" {
+			sequences = append(sequences, check.Sequence{Agent: st.Agent.Name, Check: st.Check.Name, Value: st.Sequence})
+		}
+	}
+	c.reports = append(c.reports, Report{Body: body, Sequences: sequences})
+	return nil
+}
+
+// Statuses are by far the most that is marshalled, and of most of them all but the message is the same
+// each time; so it is done by hand. The order of fields is free.
+const (
+	availableField    = 2
+	messageField      = 3
+	responseTimeField = 5
+)
+
+func (it *item) size() int {
+	size := len(it.fields)
+	if it.available {
+		size += protowire.SizeTag(availableField) + protowire.SizeVarint(1)
+	}
+	if len(it.message) > 0 {
+		size += protowire.SizeTag(messageField) + protowire.SizeBytes(len(it.message))
+	}
+	if it.took != 0 {
+		size += protowire.SizeTag(responseTimeField) + protowire.SizeVarint(uint64(it.took)) //nolint:gosec // as the contract's int64 is marshalled
+	}
+	return size
+}
+
+// sizeWithin is what the status adds to the size of a report.
+func (it *item) sizeWithin() int { return sizeWithin(it.size()) }
+
+func sizeWithin(size int) int { return protowire.SizeTag(servicesField) + protowire.SizeBytes(size) }
+
+// append marshals the status as one of a report.
+func (it *item) append(b []byte) []byte {
+	b = protowire.AppendTag(b, servicesField, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(it.size())) //nolint:gosec // a size
+	b = append(b, it.fields...)
+	if it.available {
+		b = protowire.AppendTag(b, availableField, protowire.VarintType)
+		b = protowire.AppendVarint(b, 1)
+	}
+	if len(it.message) > 0 {
+		b = protowire.AppendTag(b, messageField, protowire.BytesType)
+		b = protowire.AppendBytes(b, it.message)
+	}
+	if it.took != 0 {
+		b = protowire.AppendTag(b, responseTimeField, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(it.took)) //nolint:gosec // as the contract's int64 is marshalled
+	}
+	return b
+}
+
+// heading returns the size of a report without statuses.
+func (id *Identity) heading(timestamp int64) int { return proto.Size(id.request(timestamp)) }
+
+// request returns a report without statuses.
+func (id *Identity) request(timestamp int64) *monitoring.PollerStatusRequest {
 	return &monitoring.PollerStatusRequest{
-		Services:  services,
 		PollerId:  id.PollerID,
 		Timestamp: timestamp,
 		Partition: id.Partition,
@@ -56,28 +198,17 @@ func (id *Identity) request(timestamp int64, services []*monitoring.ServiceStatu
 	}
 }
 
-// FinalChunk returns a report as the only chunk of a stream.
-func FinalChunk(r *monitoring.PollerStatusRequest) *monitoring.PollerStatusChunk {
-	return &monitoring.PollerStatusChunk{
-		Services:    r.GetServices(),
-		PollerId:    r.GetPollerId(),
-		AgentId:     r.GetAgentId(),
-		Timestamp:   r.GetTimestamp(),
-		Partition:   r.GetPartition(),
-		SourceIp:    r.GetSourceIp(),
-		IsFinal:     true,
-		ChunkIndex:  0,
-		TotalChunks: 1,
-		KvStoreId:   r.GetKvStoreId(),
-	}
-}
-
 // Streamable tells whether a report may go out as a stream. Core joins the statuses of a stream
 // that have equal names and types, whatever their agents, so all of these must differ.
 func Streamable(r *monitoring.PollerStatusRequest) bool {
-	seen := make(map[string]bool, len(r.GetServices()))
-	for _, st := range r.GetServices() {
-		key := st.GetServiceName() + ":" + st.GetServiceType()
+	services := r.GetServices()
+	return keysDiffer(len(services), func(i int) *monitoring.ServiceStatus { return services[i] })
+}
+
+func keysDiffer(n int, service func(int) *monitoring.ServiceStatus) bool {
+	seen := make(map[string]bool, n)
+	for i := range n {
+		key := service(i).GetServiceName() + ":" + service(i).GetServiceType()
 		if seen[key] {
 			return false
 		}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,66 +15,132 @@ import (
 	"github.com/serviceradar/poller/proto/monitoring"
 )
 
-// TestReports: whatever the statuses, they all arrive, once, in order, in as few reports as hold
-// them, none of which is too large or without its heading.
+// TestReports: whatever the statuses, they all arrive, once, in as few calls as hold them.
 func TestReports(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		id := Identity{
+		id := &Identity{
 			PollerID: "p", Partition: "default", SourceIP: "10.0.0.1",
 			KVStoreID:  rapid.SampledFrom([]string{"", "kv"}).Draw(t, "kv"),
 			Bare:       rapid.Bool().Draw(t, "bare"),
 			MaxMessage: rapid.IntRange(1000, 5000).Draw(t, "max"),
 		}
+		id.MaxReport = id.MaxMessage * rapid.IntRange(1, 10).Draw(t, "times")
 		at := time.Unix(rapid.Int64().Draw(t, "at"), 0)
-		statuses := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) check.Status { return drawStatus(t, id.MaxMessage) }), 0, 30).Draw(t, "statuses")
-
-		bodies, err := id.Reports(at, statuses)
-		if err != nil {
-			t.Fatalf("Reports: %v", err)
-		}
-		if len(bodies) == 0 {
-			t.Fatal("no report: the heartbeat is missing")
-		}
-		var got []*monitoring.ServiceStatus
-		reports := make([]*monitoring.PollerStatusRequest, len(bodies))
-		for i, body := range bodies {
-			if len(body) > id.MaxMessage {
-				t.Fatalf("report %d has %d bytes, above %d", i, len(body), id.MaxMessage)
-			}
-			r := unmarshal(t, body)
-			reports[i] = r
-			got = append(got, r.GetServices()...)
-			heading := proto.CloneOf(r)
-			heading.Services = nil
-			if want := (&monitoring.PollerStatusRequest{
-				PollerId: "p", Partition: "default", SourceIp: "10.0.0.1", KvStoreId: id.KVStoreID, Timestamp: at.Unix(),
-			}); !proto.Equal(heading, want) {
-				t.Fatalf("heading of report %d: %v, want %v", i, heading, want)
-			}
-		}
-		if len(got) != len(statuses) {
-			t.Fatalf("%d statuses arrive of %d", len(got), len(statuses))
-		}
-		for i, st := range statuses {
-			if want := id.Status(st); !proto.Equal(got[i], want) {
-				t.Fatalf("status %d: %v, want %v", i, got[i], want)
-			}
-			if got[i].GetAvailable() && st.Reason != "" {
-				t.Fatalf("status %d is available, its reason is %s", i, st.Reason)
-			}
-		}
-		for i, r := range reports[1:] {
-			joined := proto.CloneOf(reports[i])
-			if len(r.GetServices()) == 0 {
-				t.Fatalf("report %d of %d is empty", i+1, len(reports))
-			}
-			joined.Services = append(joined.Services, r.GetServices()[0])
-			if n := proto.Size(joined); n <= id.MaxMessage {
-				t.Fatalf("the first status of report %d fits into the one before, which would have %d of %d bytes", i+1, n, id.MaxMessage)
-			}
-		}
+		statuses := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) check.Status { return drawStatus(t, id.MaxReport) }), 0, 30).Draw(t, "statuses")
+		wantReports(t, id, at, statuses)
 	})
+}
+
+// failer is a testing.T, or a rapid.T.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
+// wantReports wants of the reports of a cycle that each fits where it has to go, and that together
+// they have all statuses, each once and whole.
+func wantReports(t failer, id *Identity, at time.Time, statuses []check.Status) {
+	t.Helper()
+	reports, err := id.Reports(at, statuses)
+	if err != nil {
+		t.Fatalf("Reports: %v", err)
+	}
+	if len(reports) == 0 {
+		t.Fatalf("no report: the heartbeat is missing")
+	}
+	var got []*monitoring.ServiceStatus
+	unary, total := []*monitoring.PollerStatusRequest{}, 0
+	for i, r := range reports {
+		if len(r.Body) > id.MaxReport {
+			t.Fatalf("report %d has %d bytes, above %d", i, len(r.Body), id.MaxReport)
+		}
+		request := unmarshal(t, r.Body)
+		wantHeading(t, id, at, request)
+		if len(r.Body) > id.MaxMessage {
+			wantStream(t, request, id.MaxMessage)
+		} else {
+			unary = append(unary, request)
+		}
+		total += len(request.GetServices())
+		got = append(got, request.GetServices()...)
+	}
+	wantAll(t, id, statuses, got)
+	whole := sizeOf(id, at, got)
+	if len(reports) > 1 && (whole <= id.MaxMessage || total == 0 || whole <= id.MaxReport && Streamable(&monitoring.PollerStatusRequest{Services: got})) {
+		t.Fatalf("%d reports where one would do", len(reports))
+	}
+	for i := 1; i < len(unary); i++ {
+		joined := proto.CloneOf(unary[i-1])
+		joined.Services = append(joined.Services, unary[i].GetServices()[0])
+		if n := proto.Size(joined); n <= id.MaxMessage {
+			t.Fatalf("the first status of a message fits into the one before, which would have %d of %d bytes", n, id.MaxMessage)
+		}
+	}
+}
+
+func wantHeading(t failer, id *Identity, at time.Time, r *monitoring.PollerStatusRequest) {
+	t.Helper()
+	heading := proto.CloneOf(r)
+	heading.Services = nil
+	if want := (&monitoring.PollerStatusRequest{
+		PollerId: "p", Partition: "default", SourceIp: "10.0.0.1", KvStoreId: id.KVStoreID, Timestamp: at.Unix(),
+	}); !proto.Equal(heading, want) {
+		t.Fatalf("heading: %v, want %v", heading, want)
+	}
+}
+
+// wantAll wants the statuses, each once, in order but for those that are too large for a message.
+func wantAll(t failer, id *Identity, statuses []check.Status, got []*monitoring.ServiceStatus) {
+	t.Helper()
+	if len(got) != len(statuses) {
+		t.Fatalf("%d statuses arrive of %d", len(got), len(statuses))
+	}
+	left := make([]*monitoring.ServiceStatus, len(statuses))
+	for i, st := range statuses {
+		left[i] = statusOf(t, id, st)
+	}
+	for _, g := range got {
+		i := slices.IndexFunc(left, func(want *monitoring.ServiceStatus) bool { return proto.Equal(g, want) })
+		if i < 0 {
+			t.Fatalf("a status of %s/%s with %d bytes was not asked for, or is there twice", g.GetAgentId(), g.GetServiceName(), len(g.GetMessage()))
+		}
+		left = slices.Delete(left, i, i+1)
+	}
+}
+
+// wantStream wants that a report goes in chunks of at most limit bytes, from which core's rule makes
+// the same statuses again.
+func wantStream(t failer, r *monitoring.PollerStatusRequest, limit int) {
+	t.Helper()
+	chunks := Chunks(r, limit)
+	var again []*monitoring.ServiceStatus
+	byKey := make(map[string]*monitoring.ServiceStatus)
+	for i, chunk := range chunks {
+		if n := proto.Size(chunk); n > limit {
+			t.Fatalf("chunk %d has %d bytes, above %d", i, n, limit)
+		}
+		if int(chunk.GetChunkIndex()) != i || int(chunk.GetTotalChunks()) != len(chunks) || chunk.GetIsFinal() != (i == len(chunks)-1) {
+			t.Fatalf("chunk %d of %d says it is %d of %d, the last: %v", i, len(chunks), chunk.GetChunkIndex(), chunk.GetTotalChunks(), chunk.GetIsFinal())
+		}
+		if chunk.GetPollerId() != r.GetPollerId() || chunk.GetTimestamp() != r.GetTimestamp() || chunk.GetPartition() != r.GetPartition() ||
+			chunk.GetSourceIp() != r.GetSourceIp() || chunk.GetKvStoreId() != r.GetKvStoreId() {
+			t.Fatalf("the heading of chunk %d is not the report's", i)
+		}
+		for _, st := range chunk.GetServices() {
+			key := st.GetServiceName() + ":" + st.GetServiceType()
+			if whole := byKey[key]; whole != nil {
+				whole.Message = append(whole.GetMessage(), st.GetMessage()...)
+				continue
+			}
+			byKey[key] = proto.CloneOf(st)
+			again = append(again, byKey[key])
+		}
+	}
+	if got, want := (&monitoring.PollerStatusRequest{Services: again}), (&monitoring.PollerStatusRequest{Services: r.GetServices()}); !proto.Equal(got, want) {
+		t.Fatalf("core would have %d statuses, which differ from the %d that were sent", len(again), len(r.GetServices()))
+	}
 }
 
 // drawStatus has an eye for sizes about the limit.
@@ -106,14 +173,15 @@ func TestReportsFillUp(t *testing.T) {
 	}
 	for less, want := range map[int][]int{-1: {3}, 0: {3}, 1: {2, 1}} {
 		id := identity()
-		id.MaxMessage = len(whole[0]) - less
-		bodies, err := id.Reports(at, statuses)
+		id.MaxMessage = len(whole[0].Body) - less
+		id.MaxReport = id.MaxMessage // or all would go in one stream
+		reports, err := id.Reports(at, statuses)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got []int
-		for _, body := range bodies {
-			got = append(got, len(unmarshal(t, body).GetServices()))
+		for _, r := range reports {
+			got = append(got, len(unmarshal(t, r.Body).GetServices()))
 		}
 		wantEqual(t, fmt.Sprintf("statuses by report with room for all less %d bytes", less), want, got)
 	}
@@ -122,13 +190,13 @@ func TestReportsFillUp(t *testing.T) {
 func TestReportOfNothing(t *testing.T) {
 	t.Parallel()
 	for _, statuses := range [][]check.Status{nil, {}} {
-		bodies, err := identity().Reports(time.Unix(1000, 0), statuses)
-		if err != nil || len(bodies) != 1 {
-			t.Fatalf("%d reports, %v; want one, the heartbeat", len(bodies), err)
+		reports, err := identity().Reports(time.Unix(1000, 0), statuses)
+		if err != nil || len(reports) != 1 {
+			t.Fatalf("%d reports, %v; want one, the heartbeat", len(reports), err)
 		}
 		wantEqual(t, "the heartbeat", &monitoring.PollerStatusRequest{
 			PollerId: "p", Partition: "default", SourceIp: "10.0.0.1", KvStoreId: "kv", Timestamp: 1000,
-		}, unmarshal(t, bodies[0]))
+		}, unmarshal(t, reports[0].Body))
 	}
 }
 
@@ -136,21 +204,31 @@ func TestReportOfNothing(t *testing.T) {
 // in silence.
 func TestReportsThatCannotBeMarshalled(t *testing.T) {
 	t.Parallel()
-	bodies, err := identity().Reports(time.Unix(1000, 0), []check.Status{
+	reports, err := identity().Reports(time.Unix(1000, 0), []check.Status{
 		answered("a", "good", "port", "{}"), answered("a", "bad\xff", "port", "{}"),
 	})
-	if err == nil || !strings.Contains(err.Error(), "report of 2 statuses") || !strings.Contains(err.Error(), "UTF-8") {
-		t.Errorf("%d bodies, error %v", len(bodies), err)
+	if err == nil || !strings.Contains(err.Error(), `check "bad\xff"`) || !strings.Contains(err.Error(), "UTF-8") {
+		t.Errorf("%d reports, error %v", len(reports), err)
 	}
 }
 
-// TestFinalChunk goes by the descriptors, so that a field that one of the messages gets later is
-// not forgotten here.
-func TestFinalChunk(t *testing.T) {
+// TestHello: a stream that only registers has the heading, and no status.
+func TestHello(t *testing.T) {
 	t.Parallel()
 	r := new(monitoring.PollerStatusRequest)
 	fill(t, r.ProtoReflect())
-	chunk := FinalChunk(r).ProtoReflect()
+	want := Chunks(r, 1<<20)
+	want[0].Services = nil
+	wantEqual(t, "hello", want, Hello(r))
+}
+
+// TestOneChunk goes by the descriptors, so that a field that one of the messages gets later is
+// not forgotten here.
+func TestOneChunk(t *testing.T) {
+	t.Parallel()
+	r := new(monitoring.PollerStatusRequest)
+	fill(t, r.ProtoReflect())
+	chunk := Chunks(r, 1<<20)[0].ProtoReflect()
 	own := map[protoreflect.Name]any{"is_final": true, "chunk_index": int32(0), "total_chunks": int32(1)}
 	fields := chunk.Descriptor().Fields()
 	for i := range fields.Len() {
@@ -227,21 +305,42 @@ func TestStreamable(t *testing.T) {
 	}
 }
 
-func BenchmarkStatus(b *testing.B) {
-	id, st := identity(), typical(1)
-	b.ReportAllocs()
-	b.SetBytes(int64(len(st.Message)))
-	for b.Loop() {
-		_ = id.Status(st)
+// TestCost holds the number of allocations; the benchmarks below print the times, too.
+func TestCost(t *testing.T) {
+	id, statuses := typical(t, 1000)
+	i := 0
+	if n := testing.AllocsPerRun(len(statuses)-1, func() {
+		if _, err := id.item(&statuses[i]); err != nil {
+			t.Fatal(err)
+		}
+		i++
+	}); n > 4 {
+		t.Errorf("%v allocations for a status, want at most 4", n)
+	}
+	if n := testing.AllocsPerRun(10, func() {
+		if _, err := id.Reports(time.Unix(1000, 0), statuses); err != nil {
+			t.Fatal(err)
+		}
+	}) / float64(len(statuses)); n > 4 {
+		t.Errorf("%v allocations for each status of a cycle, want at most 4", n)
 	}
 }
 
-func BenchmarkReports(b *testing.B) {
-	id := identity()
-	statuses := make([]check.Status, 1000)
-	for i := range statuses {
-		statuses[i] = typical(i)
+// BenchmarkStatus translates a status of 300 bytes.
+func BenchmarkStatus(b *testing.B) {
+	id, statuses := typical(b, 1)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(statuses[0].Message)))
+	for b.Loop() {
+		if _, err := id.item(&statuses[0]); err != nil {
+			b.Fatal(err)
+		}
 	}
+}
+
+// BenchmarkReports makes the reports of a cycle of 1,000 such statuses, all that is done for them.
+func BenchmarkReports(b *testing.B) {
+	id, statuses := typical(b, 1000)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := id.Reports(time.Unix(1000, 0), statuses); err != nil {
@@ -251,9 +350,26 @@ func BenchmarkReports(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(statuses)), "ns/status")
 }
 
-// typical is a status with an answer of 300 bytes.
-func typical(i int) check.Status {
-	message := fmt.Sprintf(`{"host":"127.2.0.%d","port":50061,"response_time":95382,"text":"`, i%250)
-	message += strings.Repeat("x", 298-len(message)) + `"}`
-	return answered(fmt.Sprintf("agent-%05d", i/5), fmt.Sprintf("check-%d", i%5), "port", message)
+// typical returns n statuses with answers of 300 bytes, five for each agent, and who reports them.
+func typical(t testing.TB, n int) (*Identity, []check.Status) {
+	t.Helper()
+	agents := make([]check.Agent, (n+4)/5)
+	statuses := make([]check.Status, n)
+	for i := range statuses {
+		a := &agents[i/5]
+		if a.Checks == nil {
+			a.Name, a.Address, a.Checks = fmt.Sprintf("agent-%05d", i/5), "127.2.0.1:50051", make([]check.Check, 5)
+		}
+		c := &a.Checks[i%5]
+		c.Name, c.Type, c.Details = fmt.Sprintf("check-%d", i%5), "port", fmt.Sprintf("127.2.0.%d:50061", i%250)
+		message := fmt.Sprintf(`{"host":"127.2.0.%d","port":50061,"response_time":95382,"text":"`, i%250)
+		message += strings.Repeat("x", 298-len(message)) + `"}`
+		statuses[i] = answered("", "", "", message)
+		statuses[i].Agent, statuses[i].Check = a, c
+	}
+	id := identity()
+	if err := id.Prepare(agents); err != nil {
+		t.Fatal(err)
+	}
+	return id, statuses
 }

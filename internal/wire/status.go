@@ -3,9 +3,10 @@
 package wire
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -13,99 +14,180 @@ import (
 	"github.com/serviceradar/poller/proto/monitoring"
 )
 
-// sourceGetStatus is what core calls statuses that came from GetStatus.
-const sourceGetStatus = "getStatus"
+// What core calls statuses by how the checker was asked.
+const (
+	sourceGetStatus = "getStatus"
+	sourceResults   = "results"
+)
 
-// typeSync is the type of check whose message core wants without an envelope.
-const typeSync = "sync"
+// typeSync is the type of check whose message core wants without an envelope. TypeSweep is the one
+// whose results are an object.
+const (
+	typeSync  = "sync"
+	typeSweep = "sweep"
+)
 
 // Identity is who reports, as core sees it.
 type Identity struct {
 	PollerID, Partition, SourceIP, KVStoreID string
 	// Bare leaves out core's message envelope.
 	Bare bool
-	// MaxMessage bounds a marshalled report, in bytes. It must leave room for one status
+	// MaxMessage bounds one message to core, in bytes. It must leave room for one status
 	// without a message; config keeps it far above that.
 	MaxMessage int
+	// MaxReport bounds a report that goes in chunks, in bytes: what the spool can hold. It is at
+	// least MaxMessage.
+	MaxReport int
+	// Resolve returns a host's address if it is known; it must not block. It may be nil.
+	Resolve func(name string) netip.Addr
+
+	frames map[*check.Check]*frame // of the checks that Prepare was told of
 }
 
-// Status returns the contract's form of a status. One that does not fit into a report of
-// MaxMessage becomes a too_large failure that says so, because half an answer would be a lie.
-func (id *Identity) Status(st check.Status) *monitoring.ServiceStatus {
-	out := id.status(st)
-	if size := id.sizeAlone(out); size > id.MaxMessage {
-		detail := fmt.Sprintf("the answer of %d bytes makes a report of %d, above core.max_message = %d; "+
-			"let the checker answer less", len(st.Message), size, id.MaxMessage)
-		st.Available, st.Message, st.Reason, st.Detail = false, nil, check.TooLarge, detail
-		out = id.status(st)
-	}
-	return out
+// frame is all of a check's statuses that is the same each time.
+type frame struct {
+	// service is the contract's form of a status, without what changes.
+	service *monitoring.ServiceStatus
+	// fields is that, marshalled.
+	fields []byte
+	// prefix is the envelope, as far as what the checker says; empty if there is none.
+	prefix []byte
+	// host is what is known without asking; resolve the name to ask for, if there is one.
+	host    host
+	resolve string
 }
 
-func (id *Identity) status(st check.Status) *monitoring.ServiceStatus {
-	return &monitoring.ServiceStatus{
-		ServiceName:  st.Check.Name,
-		Available:    st.Available && st.Reason == "",
-		Message:      id.message(st),
-		ServiceType:  st.Check.Type,
-		ResponseTime: st.ResponseTime.Nanoseconds(),
-		AgentId:      st.Agent.Name,
-		PollerId:     id.PollerID,
-		Partition:    id.Partition,
-		Source:       sourceGetStatus,
-		KvStoreId:    id.KVStoreID,
+// Prepare makes ready for the statuses of these agents' checks, which is cheaper than with each of
+// them, and lets Resolve hear of their hosts. It must not be called beside other methods.
+func (id *Identity) Prepare(agents []check.Agent) error {
+	id.frames = make(map[*check.Check]*frame)
+	for i := range agents {
+		for j := range agents[i].Checks {
+			f, err := id.newFrame(&agents[i], &agents[i].Checks[j])
+			if err != nil {
+				return err
+			}
+			id.frames[&agents[i].Checks[j]] = f
+			id.host(f)
+		}
 	}
+	return nil
 }
 
-func (id *Identity) message(st check.Status) []byte {
-	if st.Reason != "" {
-		return id.envelope(st, failure(st))
+func (id *Identity) newFrame(a *check.Agent, c *check.Check) (*frame, error) {
+	kind, source := c.Type, sourceGetStatus
+	if c.HasResults() {
+		source = sourceResults
+		if isSync(c) {
+			kind = typeSync
+		}
 	}
-	if id.Bare || st.Check.Type == typeSync {
-		return st.Message
+	f := &frame{service: &monitoring.ServiceStatus{
+		ServiceName: c.Name, ServiceType: kind, AgentId: a.Name, Source: source,
+		PollerId: id.PollerID, Partition: id.Partition, KvStoreId: id.KVStoreID,
+	}}
+	var err error
+	if f.fields, err = proto.Marshal(f.service); err != nil {
+		return nil, fmt.Errorf("marshal a status of check %q of agent %q: %w", c.Name, a.Name, err)
 	}
-	return id.envelope(st, data(st.Message))
+	if id.Bare || kind == typeSync {
+		return f, nil
+	}
+	f.prefix = envelope(f.service)
+	f.host, f.resolve = hostOf(a, c)
+	return f, nil
 }
 
-// failure is what stands in for the checker's own words when there are none.
-func failure(st check.Status) []byte {
-	b := append([]byte(`{"error":`), quote(st.Detail)...)
-	b = append(b, `,"reason":`...)
-	b = append(b, quote(string(st.Reason))...)
-	return append(b, '}')
-}
+// isSync tells whether a check's results are a list of devices for core to discover. ServiceRadar
+// goes by the name, too: its own sample has a check "sync" of type grpc.
+func isSync(c *check.Check) bool { return c.Type == typeSync || strings.Contains(c.Name, typeSync) }
 
-// data is the checker's message as JSON: unchanged if it is JSON, so that the order of keys and
-// every digit survive; text is wrapped, nothing becomes an empty object.
-func data(message []byte) []byte {
-	message = bytes.TrimSpace(message)
-	switch {
-	case len(message) == 0:
-		return []byte("{}")
-	case json.Valid(message):
-		return message
-	}
-	b := append([]byte(`{"message":`), quote(string(message))...)
-	return append(b, '}')
-}
-
-func (id *Identity) envelope(st check.Status, data []byte) []byte {
-	if id.Bare || st.Check.Type == typeSync {
-		return data
-	}
-	b := make([]byte, 0, len(data)+192)
+// envelope returns core's envelope of a message as far as what the checker says; a brace closes it.
+func envelope(st *monitoring.ServiceStatus) []byte {
+	var b []byte
 	for _, field := range [...]struct{ key, value string }{
-		{`{"poller_id":`, id.PollerID},
-		{`,"agent_id":`, st.Agent.Name},
-		{`,"partition":`, id.Partition},
-		{`,"service_type":`, st.Check.Type},
-		{`,"service_name":`, st.Check.Name},
+		{`{"poller_id":`, st.GetPollerId()},
+		{`,"agent_id":`, st.GetAgentId()},
+		{`,"partition":`, st.GetPartition()},
+		{`,"service_type":`, st.GetServiceType()},
+		{`,"service_name":`, st.GetServiceName()},
 	} {
 		b = append(b, field.key...)
 		b = appendQuoted(b, field.value)
 	}
-	b = append(b, `,"data":`...)
-	b = append(b, data...)
+	return append(b, `,"data":`...)
+}
+
+// host returns what is known of the host by now.
+func (id *Identity) host(f *frame) host {
+	h := f.host
+	if f.resolve != "" && id.Resolve != nil {
+		if ip := id.Resolve(f.resolve); ip.IsValid() {
+			h.ip = ipMembers(ip)
+		}
+	}
+	return h
+}
+
+// item is a status on its way into a report.
+type item struct {
+	*frame
+	available bool
+	took      int64 // nanoseconds
+	message   []byte
+}
+
+// Status returns the contract's form of a status.
+func (id *Identity) Status(st check.Status) (*monitoring.ServiceStatus, error) {
+	it, err := id.item(&st)
+	if err != nil {
+		return nil, err
+	}
+	out := withMessage(it.service, it.message)
+	out.Available, out.ResponseTime = it.available, it.took
+	return out, nil
+}
+
+// item translates a status. One that does not fit into a report of MaxReport becomes a too_large
+// failure that says so, because half an answer would be a lie.
+func (id *Identity) item(st *check.Status) (item, error) {
+	f, ok := id.frames[st.Check]
+	if !ok {
+		var err error
+		if f, err = id.newFrame(st.Agent, st.Check); err != nil {
+			return item{}, err
+		}
+	}
+	it := item{frame: f, available: st.Available && st.Reason == "", took: st.ResponseTime.Nanoseconds(), message: id.message(f, st)}
+	if len(it.message) < id.MaxReport/2 { // the rest is names, which are short
+		return it, nil
+	}
+	const anyTime = -1 // the largest timestamp when marshalled
+	if size := id.heading(anyTime) + it.sizeWithin(); size > id.MaxReport {
+		failed := *st
+		failed.Reason = check.TooLarge
+		failed.Detail = fmt.Sprintf("the answer of %d bytes makes a report of %d, above the %d that can be kept; "+
+			"let the checker answer less", len(st.Message), size, id.MaxReport)
+		it.available, it.message = false, id.message(f, &failed)
+	}
+	return it, nil
+}
+
+func (id *Identity) message(f *frame, st *check.Status) []byte {
+	if f.prefix == nil {
+		if st.Reason != "" {
+			return appendFailure(nil, st, host{})
+		}
+		return st.Message
+	}
+	h := id.host(f)
+	room := len(f.prefix) + len(st.Message) + len(st.Detail) + 2*(len(h.ip)+len(h.name)) + 64
+	b := append(make([]byte, 0, room), f.prefix...)
+	if st.Reason != "" {
+		b = appendFailure(b, st, h)
+	} else {
+		b = appendData(b, st.Message, h)
+	}
 	return append(b, '}')
 }
 
@@ -123,10 +205,4 @@ func appendQuoted(b []byte, s string) []byte {
 	b = append(b, '"')
 	b = append(b, s...)
 	return append(b, '"')
-}
-
-// sizeAlone is the size of a report with nothing but the status, at whatever time: the largest
-// timestamp is a negative one.
-func (id *Identity) sizeAlone(st *monitoring.ServiceStatus) int {
-	return proto.Size(id.request(-1, []*monitoring.ServiceStatus{st}))
 }

@@ -53,7 +53,7 @@ func TestEnvelope(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := identity().Status(answered("a", "ssh", tt.kind, tt.message))
+			got := statusOf(t, identity(), answered("a", "ssh", tt.kind, tt.message))
 			want := &monitoring.ServiceStatus{
 				ServiceName: "ssh", ServiceType: tt.kind, AgentId: "a", PollerId: "p", Partition: "default",
 				Available: true, ResponseTime: 95382, Source: "getStatus", KvStoreId: "kv",
@@ -73,11 +73,11 @@ func TestVerdictIsPassedOn(t *testing.T) {
 	t.Parallel()
 	st := answered("a", "ssh", "port", `{"available":true}`)
 	st.Available = false
-	if identity().Status(st).GetAvailable() {
+	if statusOf(t, identity(), st).GetAvailable() {
 		t.Error("the checker said available=false, and core is told true")
 	}
 	st.Available, st.Message = true, []byte(`{"error":"the target is down"}`)
-	if !identity().Status(st).GetAvailable() {
+	if !statusOf(t, identity(), st).GetAvailable() {
 		t.Error("the checker said available=true, and core is told false")
 	}
 }
@@ -88,20 +88,20 @@ func TestNoEnvelope(t *testing.T) {
 	bare := identity()
 	bare.Bare = true
 	for _, message := range []string{``, ` {"a": 1} `, `[1]`, `text`, "\xff", "\n"} {
-		if got := identity().Status(answered("a", "x", "sync", message)).GetMessage(); string(got) != message {
+		if got := statusOf(t, identity(), answered("a", "x", "sync", message)).GetMessage(); string(got) != message {
 			t.Errorf("type sync, message %q: %q goes to core", message, got)
 		}
-		if got := bare.Status(answered("a", "x", "port", message)).GetMessage(); string(got) != message {
+		if got := statusOf(t, bare, answered("a", "x", "port", message)).GetMessage(); string(got) != message {
 			t.Errorf("bare identity, message %q: %q goes to core", message, got)
 		}
 	}
 	const want = `{"error":"no answer","reason":"timeout"}`
 	st := failed(check.Timeout, "no answer")
-	if got := bare.Status(st).GetMessage(); string(got) != want {
+	if got := statusOf(t, bare, st).GetMessage(); string(got) != want {
 		t.Errorf("bare failure: %s", got)
 	}
 	st.Check = &check.Check{Name: "x", Type: "sync"}
-	if got := identity().Status(st).GetMessage(); string(got) != want {
+	if got := statusOf(t, identity(), st).GetMessage(); string(got) != want {
 		t.Errorf("failure of type sync: %s", got)
 	}
 }
@@ -117,7 +117,7 @@ func TestFailure(t *testing.T) {
 		st := failed(reason, "can't connect to \"x\":\n no\u2028 \xff route")
 		// Whatever else is set, a failure has no verdict and no message.
 		st.Available, st.Message = true, []byte(`{"stale":true}`)
-		got := identity().Status(st)
+		got := statusOf(t, identity(), st)
 		want := `{"poller_id":"p","agent_id":"a","partition":"default","service_type":"port","service_name":"ssh",` +
 			`"data":{"error":"can't connect to \"x\":\n no\u2028 \ufffd route","reason":"` + string(reason) + `"}}`
 		wantEqual(t, string(reason), want, string(got.GetMessage()))
@@ -136,8 +136,8 @@ func TestNamesAreEscaped(t *testing.T) {
 		`a"b`, `back\slash`, "läuft", "日本", "🙂", "tab\there", "nul\x00", "del\x7f", "line\nbreak",
 		"\u2028", "<&>", `","data":{}}`, "", " ",
 	} {
-		id := Identity{PollerID: "p" + name, Partition: "d" + name, SourceIP: "10.0.0.1", MaxMessage: 1 << 20}
-		got := id.Status(answered("a"+name, "n"+name, "t"+name, `{"x":1}`))
+		id := &Identity{PollerID: "p" + name, Partition: "d" + name, SourceIP: "10.0.0.1", MaxMessage: 1 << 20, MaxReport: 1 << 24}
+		got := statusOf(t, id, answered("a"+name, "n"+name, "t"+name, `{"x":1}`))
 		var envelope struct {
 			PollerID    string          `json:"poller_id"`
 			AgentID     string          `json:"agent_id"`
@@ -160,7 +160,7 @@ func TestNamesAreEscaped(t *testing.T) {
 	}
 }
 
-// TestTooLarge: an answer that makes a report of more than MaxMessage bytes is not cut, but said
+// TestTooLarge: an answer that makes a report of more than MaxReport bytes is not cut, but said
 // to be too large, and what says so fits.
 func TestTooLarge(t *testing.T) {
 	t.Parallel()
@@ -169,23 +169,23 @@ func TestTooLarge(t *testing.T) {
 			t.Run(fmt.Sprintf("bare %v at %d", bare, at.Unix()), func(t *testing.T) {
 				t.Parallel()
 				id := identity()
-				id.Bare, id.MaxMessage = bare, 2000
+				id.Bare, id.MaxMessage, id.MaxReport = bare, 2000, 2000
 				whole, refused := 0, 0
 				for n := 1500; n <= 2000; n++ {
-					bodies, err := id.Reports(at, []check.Status{answered("a", "big", "x", strings.Repeat("x", n))})
-					if err != nil || len(bodies) != 1 {
-						t.Fatalf("%d bytes: %d reports, %v", n, len(bodies), err)
+					reports, err := id.Reports(at, []check.Status{answered("a", "big", "x", strings.Repeat("x", n))})
+					if err != nil || len(reports) != 1 {
+						t.Fatalf("%d bytes: %d reports, %v", n, len(reports), err)
 					}
-					if len(bodies[0]) > id.MaxMessage {
-						t.Fatalf("an answer of %d bytes makes a report of %d bytes, above %d", n, len(bodies[0]), id.MaxMessage)
+					if len(reports[0].Body) > id.MaxReport {
+						t.Fatalf("an answer of %d bytes makes a report of %d bytes, above %d", n, len(reports[0].Body), id.MaxReport)
 					}
-					st := unmarshal(t, bodies[0]).GetServices()[0]
+					st := unmarshal(t, reports[0].Body).GetServices()[0]
 					if st.GetAvailable() {
 						whole++
 						continue
 					}
 					refused++
-					for _, want := range []string{`"reason":"too_large"`, fmt.Sprintf("answer of %d bytes", n), "core.max_message = 2000"} {
+					for _, want := range []string{`"reason":"too_large"`, fmt.Sprintf("answer of %d bytes", n), "above the 2000 that can be kept"} {
 						if !strings.Contains(string(st.GetMessage()), want) {
 							t.Fatalf("the message does not say %s: %s", want, st.GetMessage())
 						}
@@ -202,7 +202,7 @@ func TestTooLarge(t *testing.T) {
 // TestStatusIsComplete fails when a field of the contract's is forgotten.
 func TestStatusIsComplete(t *testing.T) {
 	t.Parallel()
-	m := identity().Status(answered("a", "ssh", "port", "{}")).ProtoReflect()
+	m := statusOf(t, identity(), answered("a", "ssh", "port", "{}")).ProtoReflect()
 	for i := range m.Descriptor().Fields().Len() {
 		if field := m.Descriptor().Fields().Get(i); !m.Has(field) {
 			t.Errorf("%s is not set", field.Name())
@@ -217,22 +217,18 @@ func TestStatusLeavesItsArgumentAlone(t *testing.T) {
 	st := answered("a", "ssh", "port", "")
 	st.Message = message
 	id := identity()
-	first := id.Status(st).GetMessage()
+	first := statusOf(t, id, st).GetMessage()
 	want := string(first)
 	first[0], first[len(first)-1] = 'X', 'X'
 	if string(message) != ` {"a":1} ` || string(message[:20][9:]) != strings.Repeat("\x00", 11) {
 		t.Errorf("the message of the status has changed: %q", message[:20])
 	}
-	if again := id.Status(st).GetMessage(); string(again) != want {
+	if again := statusOf(t, id, st).GetMessage(); string(again) != want {
 		t.Errorf("the second time: %s, the first: %s", again, want)
 	}
 }
 
-func unmarshal(t interface {
-	Helper()
-	Fatalf(string, ...any)
-}, body []byte,
-) *monitoring.PollerStatusRequest {
+func unmarshal(t failer, body []byte) *monitoring.PollerStatusRequest {
 	t.Helper()
 	r := new(monitoring.PollerStatusRequest)
 	if err := proto.Unmarshal(body, r); err != nil {

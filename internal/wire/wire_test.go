@@ -6,10 +6,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/proptest"
+	"github.com/serviceradar/poller/proto/monitoring"
 )
 
 func TestMain(m *testing.M) { os.Exit(proptest.Main(m)) }
@@ -17,7 +19,7 @@ func TestMain(m *testing.M) { os.Exit(proptest.Main(m)) }
 // identity is a poller's with nothing to escape.
 func identity() *Identity {
 	return &Identity{
-		PollerID: "p", Partition: "default", SourceIP: "10.0.0.1", KVStoreID: "kv", MaxMessage: 1 << 20,
+		PollerID: "p", Partition: "default", SourceIP: "10.0.0.1", KVStoreID: "kv", MaxMessage: 1 << 20, MaxReport: 64 << 20,
 	}
 }
 
@@ -42,4 +44,20 @@ func wantEqual(t *testing.T, what string, want, got any) {
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
+}
+
+// statusOf is what an Identity makes of a status.
+func statusOf(t failer, id *Identity, st check.Status) *monitoring.ServiceStatus {
+	t.Helper()
+	out, err := id.Status(st)
+	if err != nil {
+		t.Fatalf("Status: %v", err)
+	}
+	return out
+}
+
+func sizeOf(id *Identity, at time.Time, services []*monitoring.ServiceStatus) int {
+	r := id.request(at.Unix())
+	r.Services = services
+	return proto.Size(r)
 }

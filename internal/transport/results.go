@@ -1,0 +1,80 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/wire"
+	"github.com/serviceradar/poller/proto/monitoring"
+)
+
+// Results asks a check for the results since a sequence, by the check's method, and returns them. In
+// chunks they may come to MaxResults bytes.
+func (c *Checker) Results(ctx context.Context, chk *check.Check, last string) (check.Answer, error) {
+	call := newCall(chk.Method.String())
+	request := &monitoring.ResultsRequest{
+		ServiceName:  chk.Name,
+		ServiceType:  chk.Type,
+		AgentId:      c.agent.Name,
+		PollerId:     c.pollerID,
+		Details:      chk.Details,
+		LastSequence: last,
+	}
+	if chk.Method == check.StreamResults {
+		return c.streamResults(ctx, call, chk, request)
+	}
+	r, err := c.service.GetResults(ctx, request, call.options()...)
+	if err != nil {
+		return check.Answer{}, c.resultsFailure(ctx, call, err)
+	}
+	answer := wire.Results(chk, r)
+	answer.ResponseTime = time.Duration(r.GetResponseTime())
+	return answer, nil
+}
+
+func (c *Checker) streamResults(ctx context.Context, call *call, chk *check.Check, request *monitoring.ResultsRequest) (check.Answer, error) {
+	ctx, cancel := context.WithCancel(ctx) // what comes after the last chunk is not waited for
+	defer cancel()
+	stream, err := c.service.StreamResults(ctx, request, call.options()...)
+	if err != nil {
+		return check.Answer{}, c.resultsFailure(ctx, call, err)
+	}
+	merger := wire.NewMerger(chk, c.maxResults)
+	for last := false; !last; {
+		chunk, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return check.Answer{}, c.resultsFailure(ctx, call, err)
+		}
+		if last, err = merger.Add(chunk); err != nil {
+			return check.Answer{}, c.at(err)
+		}
+	}
+	answer, err := merger.Answer()
+	return answer, c.at(err)
+}
+
+// at adds the checker's address to a failure that does not know it.
+func (c *Checker) at(err error) error {
+	if f, ok := errors.AsType[*check.Failure](err); ok {
+		return check.Failf(f.Reason, err, "%s: %s", c.agent.Address, f.Detail)
+	}
+	return err
+}
+
+// resultsFailure says why there are no results.
+func (c *Checker) resultsFailure(ctx context.Context, call *call, err error) *check.Failure {
+	if status.Code(err) == codes.NotFound {
+		return check.Failf(check.NotFound, err, "%s has no such results: %s: is the check's name and type right, and is this configured at the checker?",
+			c.agent.Address, words(err))
+	}
+	return c.failure(ctx, call, err)
+}
