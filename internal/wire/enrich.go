@@ -64,7 +64,7 @@ func read(text []byte) (a answer, isObject bool, err error) {
 // appendData appends the checker's message as JSON: text is wrapped, nothing becomes an empty object,
 // and objects get the keys of the host that they lack.
 func appendData(b, message []byte, h host) []byte {
-	message = bytes.TrimSpace(message)
+	message = trim(message)
 	if len(message) == 0 {
 		return appendEnriched(b, []byte("{}"), answer{empty: true, end: 1}, h)
 	}

@@ -59,7 +59,7 @@ func FuzzEnvelope(f *testing.F) {
 			}
 			data = envelope["data"]
 		}
-		trimmed := bytes.TrimSpace(message)
+		trimmed := trim(message)
 		var inside map[string]json.RawMessage
 		switch {
 		case detail != "":

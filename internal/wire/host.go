@@ -45,7 +45,7 @@ func addressHost(address string) string {
 	if err != nil {
 		return ""
 	}
-	return h
+	return hostOrNone(h)
 }
 
 // namesHosts are the types whose target, where it is a bare word, is the name of a host. Elsewhere it

@@ -94,6 +94,9 @@ func (s *scanner) end() error {
 	return nil
 }
 
+// trim cuts off the white space of JSON, which is less than Unicode's.
+func trim(text []byte) []byte { return bytes.Trim(text, " \t\r\n") }
+
 // unquote returns what a JSON string says. Few have anything escaped.
 func unquote(text []byte) []byte {
 	if bytes.IndexByte(text, '\\') < 0 {

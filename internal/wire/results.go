@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/proto/monitoring"
@@ -29,7 +30,7 @@ func Results(c *check.Check, r *monitoring.ResultsResponse) check.Answer {
 // written, in their order.
 //
 // While it works it holds the merged data and no more than a chunk besides, if the chunks are numbered
-// and alike in size; else at most about twice that.
+// and alike in size. If not, it holds up to 2.2 times that for a moment, now and then.
 type Merger struct {
 	check *check.Check
 	limit int // bytes of merged data
@@ -56,7 +57,7 @@ func (m *Merger) Add(chunk *monitoring.ResultsChunk) (last bool, err error) {
 	if sequence := chunk.GetCurrentSequence(); sequence != "" {
 		m.sequence = sequence
 	}
-	if data := bytes.TrimSpace(chunk.GetData()); len(data) > 0 {
+	if data := trim(chunk.GetData()); len(data) > 0 {
 		if err := m.take(data); err != nil {
 			return false, err
 		}
@@ -110,7 +111,7 @@ func (m *Merger) take(data []byte) error {
 	} else if !m.began {
 		m.suffix = []byte("]")
 	}
-	elements := bytes.TrimSpace(l.elements)
+	elements := trim(l.elements)
 	size := len(m.merged) + len(elements) + len(m.suffix) + 1
 	if !m.began {
 		size += len(prefix)
@@ -139,7 +140,7 @@ func (m *Merger) reserve(size int) {
 	if size <= cap(m.merged) {
 		return
 	}
-	foretold := size + size/4
+	foretold := size + size/8
 	if m.total > 0 {
 		foretold = int(int64(size) * int64(m.total) / int64(m.chunks+1))
 		foretold += foretold / 16
@@ -197,14 +198,19 @@ func readList(data []byte) (list, error) {
 // readListOf finds the list in an object. One that is null is an empty one.
 func readListOf(s *scanner, data []byte) (list, error) {
 	l := list{object: data}
-	best, hosts := none, 0
+	best := none
+	var seen [len(listKeys)]bool
 	s.enter()
 	for s.next() {
-		rank := rankOf(s.key, s.value)
-		if string(s.key) == listKeys[0] {
-			hosts++
+		place := slices.Index(listKeys[:], string(s.key))
+		if place < 0 {
+			continue
 		}
-		if rank < best {
+		if seen[place] {
+			return list{}, fmt.Errorf("has %q twice: %s", listKeys[place], excerpt(data))
+		}
+		seen[place] = true
+		if rank := rankOf(place, s.value); rank < best {
 			best, l.at, l.end, l.elements = rank, s.at, s.valueEnd, elementsOf(s.value)
 		}
 	}
@@ -214,24 +220,21 @@ func readListOf(s *scanner, data []byte) (list, error) {
 	if best == none {
 		return list{}, fmt.Errorf("has no list under %q: %s", listKeys, excerpt(data))
 	}
-	l.hosts = hosts > 1 || hosts == 1 && best%len(listKeys) != 0
+	l.hosts = seen[0] && best%len(listKeys) != 0
 	return l, nil
 }
 
 // none is the rank of what is no list.
 const none = 2 * len(listKeys)
 
-// rankOf returns the rank of a member as the list: by the place of its key among listKeys, and a null
+// rankOf returns the rank of a value as the list: by the place of its key among listKeys, and a null
 // after all arrays.
-func rankOf(key, value []byte) int {
-	for rank, name := range listKeys {
-		switch {
-		case string(key) != name:
-		case value[0] == '[':
-			return rank
-		case value[0] == 'n':
-			return rank + len(listKeys)
-		}
+func rankOf(place int, value []byte) int {
+	switch value[0] {
+	case '[':
+		return place
+	case 'n':
+		return place + len(listKeys)
 	}
 	return none
 }
