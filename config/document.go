@@ -90,7 +90,7 @@ func (n *node) path() string {
 	if n.index >= 0 {
 		return n.parent.path() + "[" + strconv.Itoa(n.index) + "]"
 	}
-	return join(n.parent.path(), quoteKey(n.key))
+	return join(n.parent.path(), QuoteKey(n.key))
 }
 
 // child returns the path of a key of the table n, whether it is there or not.
@@ -103,14 +103,15 @@ func join(table, key string) string {
 	return table + "." + key
 }
 
-func quoteKey(key string) string {
+// QuoteKey writes one key of TOML, or one part of a dotted key: in quotes if it needs them.
+func QuoteKey(key string) string {
 	bare := key != "" && strings.IndexFunc(key, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 	}) < 0
 	if bare {
 		return key
 	}
-	return quote(key)
+	return Quote(key)
 }
 
 // maxFound is how many characters of a value a message repeats.

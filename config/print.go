@@ -49,7 +49,7 @@ func (p *printer) value(name string, kind kind, field any) {
 }
 
 func (p *printer) agent(a *check.Agent, inherited check.TLS) {
-	path := "agents." + quoteKey(a.Name)
+	path := "agents." + QuoteKey(a.Name)
 	p.header("[" + path + "]")
 	entry := &agentEntry{Agent: *a}
 	for i := range agentSpec.keys {
@@ -84,26 +84,26 @@ func writtenCheck(c *check.Check) *checkEntry {
 func format(kind kind, field any) string {
 	switch f := field.(type) {
 	case *string:
-		return quote(Mask(*f))
+		return Quote(Mask(*f))
 	case *check.TLSMode:
-		return quote(string(*f))
+		return Quote(string(*f))
 	case *int:
 		return strconv.Itoa(*f)
 	case *int32:
 		return strconv.Itoa(int(*f))
 	case *int64:
 		if kind == kindSize {
-			return quote(formatSize(*f))
+			return Quote(formatSize(*f))
 		}
 		return strconv.FormatInt(*f, 10)
 	case *time.Duration:
-		return quote(formatDuration(*f))
+		return Quote(formatDuration(*f))
 	case **bool:
 		return strconv.FormatBool(**f)
 	case *[]string:
 		items := make([]string, len(*f))
 		for i, s := range *f {
-			items[i] = quote(Mask(s))
+			items[i] = Quote(Mask(s))
 		}
 		return "[" + strings.Join(items, ", ") + "]"
 	}
@@ -129,8 +129,8 @@ func Mask(s string) string {
 	return secretPattern.ReplaceAllString(s, "${1}***")
 }
 
-// quote writes a basic string of TOML; Go's escapes are not all the same.
-func quote(s string) string {
+// Quote writes a basic string of TOML; Go's escapes are not all the same.
+func Quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {
