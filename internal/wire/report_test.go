@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -348,6 +349,42 @@ func BenchmarkReports(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(statuses)), "ns/status")
+}
+
+// BenchmarkReportsBare is the same without host keys by the shortest way: the standard JSON library
+// checks and wraps each answer, the protobuf library marshals the report.
+func BenchmarkReportsBare(b *testing.B) {
+	id, statuses := typical(b, 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		r := id.request(1000)
+		for i := range statuses {
+			r.Services = append(r.Services, bare(b, id, &statuses[i]))
+		}
+		if _, err := proto.Marshal(r); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(statuses)), "ns/status")
+}
+
+func bare(b *testing.B, id *Identity, st *check.Status) *monitoring.ServiceStatus {
+	b.Helper()
+	message, err := json.Marshal(struct {
+		PollerID    string          `json:"poller_id"`
+		AgentID     string          `json:"agent_id"`
+		Partition   string          `json:"partition"`
+		ServiceType string          `json:"service_type"`
+		ServiceName string          `json:"service_name"`
+		Data        json.RawMessage `json:"data"`
+	}{id.PollerID, st.Agent.Name, id.Partition, st.Check.Type, st.Check.Name, st.Message})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return &monitoring.ServiceStatus{
+		ServiceName: st.Check.Name, ServiceType: st.Check.Type, AgentId: st.Agent.Name, PollerId: id.PollerID, Partition: id.Partition,
+		Available: true, ResponseTime: st.ResponseTime.Nanoseconds(), Source: sourceGetStatus, KvStoreId: id.KVStoreID, Message: message,
+	}
 }
 
 // typical returns n statuses with answers of 300 bytes, five for each agent, and who reports them.
