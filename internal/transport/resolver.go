@@ -28,18 +28,19 @@ type Resolver struct {
 	lookup LookupFunc
 	ctx    context.Context
 	cancel context.CancelFunc
-	turns  chan struct{} // holds a token for each lookup that may go on
 	work   sync.WaitGroup
 
 	mu      sync.Mutex
 	names   map[string]*resolved // nil once closed
+	due     []string             // the names to look up, those due first in front
+	busy    int                  // lookups that go on
 	cleaned time.Time            // when names that nobody wants were dropped last
 }
 
 // resolved is what is known of a name.
 type resolved struct {
 	ip     netip.Addr // not valid until it was found
-	due    time.Time  // when to look it up again; zero while that goes on
+	due    time.Time  // when to look it up again; zero while that is to be done
 	wanted time.Time  // when it was asked for last
 }
 
@@ -50,7 +51,7 @@ func NewResolver(lookup LookupFunc) *Resolver {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 		}
 	}
-	r := &Resolver{lookup: lookup, turns: make(chan struct{}, lookupsAtOnce), names: make(map[string]*resolved)}
+	r := &Resolver{lookup: lookup, names: make(map[string]*resolved)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -59,7 +60,7 @@ func NewResolver(lookup LookupFunc) *Resolver {
 func (r *Resolver) Close() {
 	r.cancel()
 	r.mu.Lock()
-	r.names = nil
+	r.names, r.due = nil, nil
 	r.mu.Unlock()
 	r.work.Wait()
 }
@@ -85,7 +86,11 @@ func (r *Resolver) Address(name string) netip.Addr {
 	known.wanted = now
 	if !known.due.IsZero() && !now.Before(known.due) {
 		known.due = time.Time{}
-		r.work.Go(func() { r.find(name) })
+		r.due = append(r.due, name)
+		if r.busy < lookupsAtOnce {
+			r.busy++
+			r.work.Go(r.findAll)
+		}
 	}
 	return known.ip
 }
@@ -99,13 +104,23 @@ func (r *Resolver) forget(now time.Time) {
 	}
 }
 
-func (r *Resolver) find(name string) {
-	select {
-	case r.turns <- struct{}{}:
-		defer func() { <-r.turns }()
-	case <-r.ctx.Done():
-		return
+// findAll looks up what is due until nothing is.
+func (r *Resolver) findAll() {
+	for {
+		r.mu.Lock()
+		if len(r.due) == 0 {
+			r.busy--
+			r.mu.Unlock()
+			return
+		}
+		name := r.due[0]
+		r.due = r.due[1:]
+		r.mu.Unlock()
+		r.find(name)
 	}
+}
+
+func (r *Resolver) find(name string) {
 	ctx, cancel := context.WithTimeout(r.ctx, lookupTimeout)
 	defer cancel()
 	found, err := r.lookup(ctx, name)
