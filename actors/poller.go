@@ -305,7 +305,13 @@ func (p *poller) agentDown(m agentDown, now time.Time) {
 func (p *poller) drain(by, now time.Time) {
 	p.draining, p.drainBy = true, by
 	for _, b := range p.waiting {
-		p.fail(b, check.NoAnswer, "not started: the poller was stopping")
+		for _, run := range b.runs { // those of results are left out, as those that do not end in time
+			if !run.Check.HasResults() {
+				p.fill(run.Failed(check.NoAnswer, "not started: the poller was stopping", 0))
+			} else {
+				p.ledger.background.End(run.ID)
+			}
+		}
 	}
 	p.waiting = nil
 	p.advance(now)

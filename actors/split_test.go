@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -114,13 +115,11 @@ func TestExhaustedStatusIsSetAside(t *testing.T) {
 		var limits []int
 		var inChunks []bool
 		w.core.fault = func(_ context.Context, d wire.Delivery) error {
-			for _, agent := range servicesOf(t, d) {
-				if agent == "a002" {
-					limits, inChunks = append(limits, d.Limit), append(inChunks, d.InChunks)
-					return errExhausted
-				}
+			if !slices.Contains(servicesOf(t, d), "a002") {
+				return nil
 			}
-			return nil
+			limits, inChunks = append(limits, d.Limit), append(inChunks, d.InChunks)
+			return errExhausted
 		}
 		w.start()
 		w.pass(2*time.Minute - time.Millisecond)

@@ -25,6 +25,8 @@ type Outcome struct {
 	Status check.Status
 	// Took is how long the call took, with connecting if it was the first of its agent.
 	Took time.Duration
+	// Nothing tells that a check for results has nothing to report.
+	Nothing bool
 }
 
 // Once runs the selected checks once, right now, without core, and returns the outcomes in the
@@ -105,7 +107,7 @@ func onceCheck(ctx context.Context, client *transport.Checker, err error, st che
 	}
 	took := time.Since(began)
 	if err == nil {
-		return Outcome{Status: run.Answered(answer, took), Took: took}
+		return Outcome{Status: run.Answered(answer, took), Took: took, Nothing: answer.Nothing}
 	}
 	return Outcome{Status: run.FailedBy(err, took), Took: took}
 }
@@ -132,12 +134,12 @@ func PrintOutcomes(w io.Writer, cfg *config.Config, outcomes []Outcome) error {
 	for _, o := range outcomes {
 		st := o.Status
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%v\t%s\n", st.Agent.Name, st.Check.Name, st.Check.Type,
-			availability(st), o.Took.Round(10*time.Microsecond), answer(st, len(outcomes) > 1))
+			availability(st), o.Took.Round(10*time.Microsecond), answer(o, len(outcomes) > 1))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if len(outcomes) != 1 {
+	if len(outcomes) != 1 || outcomes[0].Nothing {
 		return nil
 	}
 	return printDetail(w, cfg, outcomes[0])
@@ -153,9 +155,9 @@ func printDetail(w io.Writer, cfg *config.Config, o Outcome) error {
 	if raw == "" {
 		raw = "(none)"
 	}
-	_, err = fmt.Fprintf(w, "\nasked     %s at %s: type %q, details %q, port %d, timeout %v\n"+
+	_, err = fmt.Fprintf(w, "\nasked     %s at %s by %s: type %q, details %q, port %d, timeout %v\n"+
 		"took      %v; response time %v\nanswer    %s\nenvelope  %s\n",
-		o.Status.Agent.Name, o.Status.Agent.Address, o.Status.Check.Type, config.Mask(o.Status.Check.Details), o.Status.Check.Port, o.Status.Check.Timeout,
+		o.Status.Agent.Name, o.Status.Agent.Address, o.Status.Check.Method, o.Status.Check.Type, config.Mask(o.Status.Check.Details), o.Status.Check.Port, o.Status.Check.Timeout,
 		o.Took, o.Status.ResponseTime, raw, wireStatus.GetMessage())
 	if err != nil {
 		return err
@@ -186,9 +188,12 @@ func availability(st check.Status) string {
 }
 
 // answer is what there is to say of a status, on one line.
-func answer(st check.Status, brief bool) string {
+func answer(o Outcome, brief bool) string {
 	const width = 100
-	text := st.Detail
+	if o.Nothing {
+		return "(nothing new, and so nothing to report)"
+	}
+	st, text := o.Status, o.Status.Detail
 	if st.Reason == "" {
 		text = string(st.Message)
 	}

@@ -1,7 +1,9 @@
 package daemon_test
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/daemon"
 	"github.com/serviceradar/poller/internal/sim"
+	"github.com/serviceradar/poller/proto/monitoring"
 )
 
 // TestOnce: many agents at the same time, those that hang too, and outcomes in the order of the
@@ -47,6 +50,41 @@ func TestOnce(t *testing.T) {
 		outcomes, err = daemon.Once(w.t.Context(), cfg, daemon.Selection{Check: "c1"}, w.net.Dial)
 		if err != nil || len(outcomes) != 12 || checker.AllCalls() != 40 {
 			w.t.Errorf("one check of each agent: %d outcomes, %d calls in all, error %v", len(outcomes), checker.AllCalls(), err)
+		}
+	})
+}
+
+// TestOnceWithResults: a check for results is asked for them from the beginning, and the table says
+// when there is nothing new.
+func TestOnceWithResults(t *testing.T) {
+	run(t, func(w *world) {
+		w.checker("127.2.0.1:1", listing([]byte(`["device"]`)))
+		w.checker("127.2.0.2:1", sim.Behaviour{Chunks: func(_ context.Context, r *monitoring.ResultsRequest, send func(*monitoring.ResultsChunk) error) error {
+			return send(&monitoring.ResultsChunk{IsFinal: true, TotalChunks: 1, CurrentSequence: r.GetLastSequence()})
+		}})
+		cfg, _, err := config.Parse("once.toml", []byte(plain+
+			"[agents.a]\naddress = \"127.2.0.1:1\"\nchecks = [{ name = \"devices\", type = \"sync\", results_interval = \"1m\" }]\n"+
+			"[agents.b]\naddress = \"127.2.0.2:1\"\nchecks = [{ name = \"network\", type = \"sweep\", results_interval = \"1m\" }]\n"), config.Source{})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for check, want := range map[string][]string{
+			"devices": {"yes", `["device"]`, "by StreamResults", `source="results"`},
+			"network": {"yes", "(nothing new, and so nothing to report)"},
+		} {
+			outcomes, err := daemon.Once(w.t.Context(), cfg, daemon.Selection{Check: check}, w.net.Dial)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			var b strings.Builder
+			if err := daemon.PrintOutcomes(&b, cfg, outcomes); err != nil {
+				w.t.Fatal(err)
+			}
+			for _, text := range want {
+				if !strings.Contains(b.String(), text) {
+					w.t.Errorf("%s: the table lacks %q:\n%s", check, text, b.String())
+				}
+			}
 		}
 	})
 }
