@@ -158,7 +158,7 @@ func (r *agentReader) method(c *checkEntry, n *node) {
 // streams tells whether a check's results are streamed by default: those that are large, and that
 // checkers in the field offer as streams.
 func streams(c *check.Check) bool {
-	return c.Type == "sync" || c.Type == "sweep" || strings.Contains(c.Name, "sync")
+	return c.IsSync() || c.Type == check.TypeSweep
 }
 
 // interval applies the default, or reports what is no whole multiple of a cycle.

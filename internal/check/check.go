@@ -5,6 +5,7 @@ package check
 
 import (
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -62,6 +63,18 @@ const (
 func (m Method) String() string {
 	return [...]string{"GetStatus", "GetResults", "StreamResults"}[m]
 }
+
+// The types whose results core knows by their type.
+const (
+	// TypeSweep is what a sweep of a network found: an object with a list of hosts.
+	TypeSweep = "sweep"
+	// TypeSync is a list of devices to be discovered.
+	TypeSync = "sync"
+)
+
+// IsSync tells whether the check's results are of TypeSync. ServiceRadar goes by the name, too: its
+// own sample has a check "sync" of type grpc.
+func (c *Check) IsSync() bool { return c.Type == TypeSync || strings.Contains(c.Name, TypeSync) }
 
 // HasResults tells whether the check is asked for results, rather than for its status.
 func (c *Check) HasResults() bool { return c.Method != GetStatus }

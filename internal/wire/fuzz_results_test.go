@@ -30,7 +30,7 @@ func FuzzMerge(f *testing.F) {
 		}
 		c := &check.Check{Name: "x", Type: "list", Method: check.StreamResults}
 		if sweep {
-			c.Type = typeSweep
+			c.Type = check.TypeSweep
 		}
 		data := bytes.Split(input, []byte("\n"))
 		m := NewMerger(c, int(limit))
@@ -80,7 +80,7 @@ func wantMerged(t *testing.T, c *check.Check, data [][]byte, got []byte, limit i
 		}
 	}
 	merged := decode(t, got)
-	if c.Type == typeSweep {
+	if c.Type == check.TypeSweep {
 		merged = merged.(map[string]any)["hosts"]
 	}
 	if list, ok := merged.([]any); !ok || !reflect.DeepEqual(slices.Clip(list), slices.Clip(want)) && len(list)+len(want) > 0 {

@@ -40,14 +40,14 @@ func FuzzEnvelope(f *testing.F) {
 			t.Fatal(err)
 		}
 		got := out.GetMessage()
-		if kind == typeSync && detail == "" {
+		if kind == check.TypeSync && detail == "" {
 			if !bytes.Equal(got, message) {
 				t.Fatalf("%q becomes %q", message, got)
 			}
 			return
 		}
 		data := json.RawMessage(got)
-		if kind != typeSync {
+		if kind != check.TypeSync {
 			var envelope map[string]json.RawMessage
 			if err := json.Unmarshal(got, &envelope); err != nil || len(envelope) != 6 {
 				t.Fatalf("%v, %d keys: %q", err, len(envelope), got)

@@ -21,7 +21,7 @@ func Results(c *check.Check, r *monitoring.ResultsResponse) check.Answer {
 		Available: r.GetAvailable(),
 		Message:   r.GetData(),
 		Sequence:  r.GetCurrentSequence(),
-		Nothing:   c.Type == typeSweep && !isSync(c) && !r.GetHasNewData(),
+		Nothing:   c.Type == check.TypeSweep && !c.IsSync() && !r.GetHasNewData(),
 	}
 }
 
@@ -103,7 +103,7 @@ func (m *Merger) take(data []byte) error {
 		return m.broken("chunk %d of the results %v", m.chunks, err)
 	}
 	prefix := []byte("[")
-	if !m.began && m.check.Type == typeSweep {
+	if !m.began && m.check.Type == check.TypeSweep {
 		prefix, m.suffix, err = l.around()
 		if err != nil {
 			return m.broken("chunk %d of the results %v", m.chunks, err)
@@ -159,7 +159,7 @@ func (m *Merger) Answer() (check.Answer, error) {
 	switch {
 	case m.began:
 		a.Message = append(m.merged, m.suffix...)
-	case m.check.Type == typeSweep && !isSync(m.check):
+	case m.check.Type == check.TypeSweep && !m.check.IsSync():
 		// A stream can't say has_new_data=false. It says nothing at all.
 		a.Nothing = true
 	default:

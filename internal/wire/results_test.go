@@ -66,14 +66,14 @@ func TestMergeManyDevices(t *testing.T) {
 	t.Parallel()
 	const n, chunks = 100_000, 200
 	for _, form := range []string{"array", "hosts", "devices", "results", "entries", "data"} {
-		for _, kind := range []string{typeSync, typeSweep} {
+		for _, kind := range []string{check.TypeSync, check.TypeSweep} {
 			data, list := devices(n, chunks, form)
 			got := mustMerge(t, &check.Check{Name: "x", Type: kind, Method: check.StreamResults}, data)
 			want := string(list)
 			switch {
-			case kind == typeSweep && form == "array":
+			case kind == check.TypeSweep && form == "array":
 				want = `{"hosts":` + want + `}`
-			case kind == typeSweep:
+			case kind == check.TypeSweep:
 				want = `{"network":"10.0.0.0/8","hosts":` + want + `,"total_hosts":100000}`
 			}
 			if got.Sequence != "seq-200" || string(got.Message) != want {
@@ -113,7 +113,7 @@ func mergeMemory(t *testing.T, total int32, most float64) {
 	t.Helper()
 	const n, chunks = 100_000, 200
 	data, _ := devices(n, chunks, "hosts")
-	m := NewMerger(&check.Check{Name: "x", Type: typeSweep, Method: check.StreamResults}, 64<<20)
+	m := NewMerger(&check.Check{Name: "x", Type: check.TypeSweep, Method: check.StreamResults}, 64<<20)
 	base, peak := heap(), uint64(0)
 	// held runs a step, and takes what was in use before it and all that it allocated to be held at once.
 	held := func(step func()) {
@@ -187,7 +187,7 @@ func TestMergeBounds(t *testing.T) {
 
 func BenchmarkMerge(b *testing.B) {
 	data, list := devices(100_000, 200, "hosts")
-	c := &check.Check{Name: "x", Type: typeSweep, Method: check.StreamResults}
+	c := &check.Check{Name: "x", Type: check.TypeSweep, Method: check.StreamResults}
 	b.SetBytes(int64(len(list)))
 	b.ReportAllocs()
 	for b.Loop() {

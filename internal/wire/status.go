@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -18,13 +17,6 @@ import (
 const (
 	sourceGetStatus = "getStatus"
 	sourceResults   = "results"
-)
-
-// typeSync is the type of check whose message core wants without an envelope. TypeSweep is the one
-// whose results are an object.
-const (
-	typeSync  = "sync"
-	typeSweep = "sweep"
 )
 
 // Identity is who reports, as core sees it.
@@ -78,8 +70,8 @@ func (id *Identity) newFrame(a *check.Agent, c *check.Check) (*frame, error) {
 	kind, source := c.Type, sourceGetStatus
 	if c.HasResults() {
 		source = sourceResults
-		if isSync(c) {
-			kind = typeSync
+		if c.IsSync() {
+			kind = check.TypeSync
 		}
 	}
 	f := &frame{service: &monitoring.ServiceStatus{
@@ -90,17 +82,13 @@ func (id *Identity) newFrame(a *check.Agent, c *check.Check) (*frame, error) {
 	if f.fields, err = proto.Marshal(f.service); err != nil {
 		return nil, fmt.Errorf("marshal a status of check %q of agent %q: %w", c.Name, a.Name, err)
 	}
-	if id.Bare || kind == typeSync {
+	if id.Bare || kind == check.TypeSync { // as it came
 		return f, nil
 	}
 	f.prefix = envelope(f.service)
 	f.host, f.resolve = hostOf(a, c)
 	return f, nil
 }
-
-// isSync tells whether a check's results are a list of devices for core to discover. ServiceRadar
-// goes by the name, too: its own sample has a check "sync" of type grpc.
-func isSync(c *check.Check) bool { return c.Type == typeSync || strings.Contains(c.Name, typeSync) }
 
 // envelope returns core's envelope of a message as far as what the checker says; a brace closes it.
 func envelope(st *monitoring.ServiceStatus) []byte {
