@@ -93,7 +93,7 @@ type Admin struct {
 type Core struct {
 	// Addresses are host:port, at least one; the first that answers is used.
 	Addresses []string
-	// Timeout bounds one delivery.
+	// Timeout bounds how long a delivery goes on without core taking any of it.
 	Timeout time.Duration
 	// MaxMessage bounds one message, in bytes.
 	MaxMessage int64

@@ -164,7 +164,7 @@ var narrated = []struct {
 	{
 		name:  "a report is too large for core",
 		event: actors.ReportSplit{ID: "p/b/1", Parts: 2, Limit: 3 << 20},
-		line: `{"level":"warn","message":"core finds this too large, or is short of resources; it gets it in smaller parts",` +
+		line: `{"level":"warn","message":"core finds this too large, or is short of resources; it gets it in smaller parts. If this repeats, lower core.max_message",` +
 			`"report":"p/b/1","parts":2,"limit":3145728}`,
 	},
 	{

@@ -187,7 +187,7 @@ func (n *narrator) delivery(now time.Time, event actors.Event) {
 		n.log.Error().Str("report", e.ID).Str("cause", e.Cause).Int("dropped_total", n.dropped).Msg("report dropped: its statuses are lost")
 	case actors.ReportSplit:
 		n.log.Warn().Str("report", e.ID).Int("parts", e.Parts).Int("limit", e.Limit).
-			Msg("core finds this too large, or is short of resources; it gets it in smaller parts")
+			Msg("core finds this too large, or is short of resources; it gets it in smaller parts. If this repeats, lower core.max_message")
 	case actors.ReportDelivered:
 		n.delivered(now, e)
 	case actors.DeliveryFailed:
