@@ -68,7 +68,7 @@ func (c *Checker) Connections() uint64 { return c.link.made.Load() }
 
 // Ask puts one check to the checker and returns its own verdict.
 func (c *Checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, error) {
-	call := newCall(check.GetStatus.String())
+	call := c.newCall(check.GetStatus.String())
 	r, err := c.service.GetStatus(ctx, &monitoring.StatusRequest{
 		ServiceName: chk.Name,
 		ServiceType: chk.Type,
@@ -96,7 +96,7 @@ func (c *Checker) Health(ctx context.Context) (string, error) {
 	if c.agent.HealthService == check.NoHealth {
 		return "not asked", c.awaitReady(ctx)
 	}
-	call := newCall("the health check")
+	call := c.newCall("the health check")
 	r, err := c.health.Check(ctx, &healthpb.HealthCheckRequest{Service: c.agent.HealthService},
 		append(call.options(), grpc.WaitForReady(true))...)
 	switch status.Code(err) {
@@ -118,7 +118,7 @@ func (c *Checker) Health(ctx context.Context) (string, error) {
 }
 
 func (c *Checker) awaitReady(ctx context.Context) error {
-	call := newCall("connecting")
+	call := c.newCall("connecting")
 	for {
 		state := c.cc.GetState()
 		if state == connectivity.Ready {
@@ -132,24 +132,32 @@ func (c *Checker) awaitReady(ctx context.Context) error {
 
 // call is what is known of a call beside its answer.
 type call struct {
-	name    string
-	began   time.Time
-	trailer metadata.MD
-	peer    peer.Peer
+	name            string
+	link            *link
+	ended           uint64 // connections that had ended when it began
+	began           time.Time
+	header, trailer metadata.MD
+	peer            peer.Peer
 }
 
-func newCall(name string) *call { return &call{name: name, began: time.Now()} }
+func (c *Checker) newCall(name string) *call {
+	return &call{name: name, link: c.link, ended: c.link.ended.Load(), began: time.Now()}
+}
 
 // options let gRPC fill the call in.
 func (c *call) options() []grpc.CallOption {
-	return []grpc.CallOption{grpc.Trailer(&c.trailer), grpc.Peer(&c.peer)}
+	return []grpc.CallOption{grpc.Header(&c.header), grpc.Trailer(&c.trailer), grpc.Peer(&c.peer)}
 }
 
 // sent tells whether the call got onto a connection.
 func (c *call) sent() bool { return c.peer.Addr != nil }
 
-// answered tells whether the checker itself ended the call.
-func (c *call) answered() bool { return len(c.trailer) > 0 }
+// answered tells whether the checker itself ended the call. An error that comes after the headers,
+// as in the midst of a stream, has a trailer with nothing but the error in it, of which gRPC shows
+// nothing; then, too, it is the checker's if the connection has not ended.
+func (c *call) answered() bool {
+	return len(c.trailer) > 0 || len(c.header) > 0 && c.link.ended.Load() == c.ended
+}
 
 func (c *call) took() time.Duration { return time.Since(c.began).Round(time.Millisecond) }
 

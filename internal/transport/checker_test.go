@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
@@ -99,6 +101,29 @@ func TestAnswersThatAreNone(t *testing.T) {
 				t.Error("the cause is lost")
 			}
 		})
+	}
+}
+
+// TestErrorsAfterHeaders: an error that comes alone, after the headers, is the checker's own as well.
+func TestErrorsAfterHeaders(t *testing.T) {
+	t.Parallel()
+	fail := func(ctx context.Context) error {
+		if err := grpc.SendHeader(ctx, metadata.Pairs("trace", "1")); err != nil {
+			return err
+		}
+		return status.Error(codes.Unavailable, "no database")
+	}
+	server := startChecker(t, sim.NewChecker(sim.Behaviour{
+		Answer: func(ctx context.Context, _ *monitoring.StatusRequest) (*monitoring.StatusResponse, error) {
+			return nil, fail(ctx)
+		},
+		Health: fail,
+	}), nil)
+	c := newClient(t, server.Addr(), check.TLS{})
+	_, err := c.Ask(within(t, long), ssh)
+	wantFailure(t, "Ask", err, check.BadAnswer, server.Addr(), "Unavailable", "no database")
+	if got, err := c.Health(within(t, long)); err != nil || got != "no database" {
+		t.Errorf("Health: %q, %v; want its own words", got, err)
 	}
 }
 

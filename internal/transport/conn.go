@@ -45,6 +45,7 @@ type link struct {
 
 	open   atomic.Bool           // the last attempt got a connection; what came of it is not told here
 	made   atomic.Uint64         // connections made so far
+	ended  atomic.Uint64         // changes when one of them ends, before the calls on it do
 	heard  atomic.Bool           // the peer has said something over the last one made
 	failed atomic.Pointer[error] // why the last attempt failed; nil if it did not
 	tls    atomic.Bool           // the last attempt failed in the handshake
@@ -91,7 +92,7 @@ func silent(said string, waited bool) bool {
 	return strings.Contains(said, net.ErrClosed.Error()) || strings.Contains(said, io.ErrClosedPipe.Error())
 }
 
-// listening is a connection that tells its link of the first word.
+// listening is a connection that tells its link of the first word and of the end.
 type listening struct {
 	net.Conn
 	link  *link
@@ -105,6 +106,12 @@ func (l *listening) Read(b []byte) (int, error) {
 		l.link.heard.Store(true)
 	}
 	return n, err
+}
+
+// Close is what gRPC does with any connection that has ended, before it ends the calls on it.
+func (l *listening) Close() error {
+	l.link.ended.Add(1)
+	return l.Conn.Close()
 }
 
 // watched are transport credentials that tell a link of each handshake; plaintext has one, too.

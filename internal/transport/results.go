@@ -17,7 +17,7 @@ import (
 // Results asks a check for the results since a sequence, by the check's method, and returns them. In
 // chunks they may come to MaxResults bytes.
 func (c *Checker) Results(ctx context.Context, chk *check.Check, last string) (check.Answer, error) {
-	call := newCall(chk.Method.String())
+	call := c.newCall(chk.Method.String())
 	request := &monitoring.ResultsRequest{
 		ServiceName:  chk.Name,
 		ServiceType:  chk.Type,
