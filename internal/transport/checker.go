@@ -164,6 +164,13 @@ func (c *call) took() time.Duration { return time.Since(c.began).Round(time.Mill
 // deadlineSlack is how far the checker's idea of our deadline may be ahead of ours.
 const deadlineSlack = 50 * time.Millisecond
 
+// timeIsUp tells whether a context's deadline has passed, or is about to: the server keeps the same
+// one, and may call it a moment before we do.
+func timeIsUp(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < deadlineSlack
+}
+
 // failure says why a call failed.
 func (c *Checker) failure(ctx context.Context, call *call, err error) *check.Failure {
 	said := words(err)
@@ -190,9 +197,7 @@ func (c *Checker) failure(ctx context.Context, call *call, err error) *check.Fai
 // its deadline passed, the connection failed, or the checker said so.
 func (c *Checker) ended(ctx context.Context, call *call, err error) *check.Failure {
 	code, said, state := status.Code(err), words(err), c.cc.GetState()
-	// The server keeps the same deadline, and may call it a moment before we do.
-	deadline, ok := ctx.Deadline()
-	over := code != codes.Unavailable && ok && time.Until(deadline) < deadlineSlack
+	over := code != codes.Unavailable && timeIsUp(ctx)
 	switch {
 	case state == connectivity.Shutdown || errors.Is(ctx.Err(), context.Canceled):
 		return check.Failf(check.NoAnswer, err, "%s of %s was given up after %v because the poller or its agent is stopping",

@@ -49,7 +49,10 @@ func (c *Checker) streamResults(ctx context.Context, call *call, chk *check.Chec
 	for last := false; !last; {
 		chunk, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			break
+			if !timeIsUp(ctx) {
+				break
+			}
+			err = status.FromContextError(context.DeadlineExceeded).Err() // the checker gave up, and calls it an end
 		}
 		if err != nil {
 			return check.Answer{}, c.resultsFailure(ctx, call, err)
