@@ -179,14 +179,17 @@ func (c *Core) deliver(ctx context.Context, d wire.Delivery, report *monitoring.
 }
 
 func (c *coreConn) deliver(ctx context.Context, d wire.Delivery, report *monitoring.PollerStatusRequest, progress func()) error {
-	if !c.registered && !wire.Streamable(report) {
+	streamable := wire.Streamable(report)
+	if !c.registered && !streamable {
 		// Without the report's id: core would take the report itself for a resend.
 		if err := c.stream(ctx, wire.Hello(report), progress); err != nil {
 			return err
 		}
 	}
 	ctx = metadata.AppendToOutgoingContext(ctx, wire.ReportIDKey, d.ID)
-	if c.registered && !d.InChunks && len(d.Body) <= d.Limit {
+	// What is too large and not streamable was kept by an earlier run, which had another limit. It goes
+	// as it is: core takes it, or finds it too large, and then it is halved.
+	if !streamable || c.registered && !d.InChunks && len(d.Body) <= d.Limit {
 		return c.unary(ctx, report)
 	}
 	return c.stream(ctx, wire.Chunks(report, d.Limit), progress)
