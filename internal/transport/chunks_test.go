@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
@@ -96,5 +97,17 @@ func TestLargeReportWithEqualKeys(t *testing.T) {
 		}
 		wantMessages(t, w.cores[0], 2*limit, size, "stream : 1", "unary p/1/1 a/ssh b/ssh: 0", "unary p/1/2 a/ssh b/ssh: 0",
 			"unary p/1/3.1 a/ssh: 0", "unary p/1/3.2 b/ssh: 0")
+	})
+}
+
+// TestHelloIsProgress: what registers the poller, and the report after it, each have the timeout.
+func TestHelloIsProgress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newCores(t, 1)
+		c := newCore(t, CoreConfig{Addresses: w.addresses, Dial: w.network.Dial, Timeout: 3 * time.Second})
+		w.cores[0].SetFault(sim.CoreFault{Delay: 2 * time.Second, Times: 2})
+		mustDeliver(t, c, 1, "a/ssh", "b/ssh")
+		wantTaken(t, w.cores[0], "stream ", "unary p/1/1 a/ssh b/ssh")
 	})
 }

@@ -248,5 +248,6 @@ func (c *coreConn) stream(ctx context.Context, chunks []*monitoring.PollerStatus
 		return wire.ErrNotReceived
 	}
 	c.registered = true
+	progress() // if it was but the hello, the report has all the time
 	return nil
 }
