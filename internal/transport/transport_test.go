@@ -65,7 +65,10 @@ var hosts atomic.Int64
 
 // ownHost returns a loopback address, without a port, for a server of this test alone: when it
 // stops, no other test can get its port before the next one listens there.
-func ownHost() string { return fmt.Sprintf("127.3.0.%d", hosts.Add(1)) }
+func ownHost() string {
+	n := hosts.Add(1)
+	return fmt.Sprintf("127.3.%d.%d", n/250, 1+n%250)
+}
 
 // serverCreds returns the credentials of a server with an identity.
 func serverCreds(t *testing.T, id check.TLS) credentials.TransportCredentials {
