@@ -22,7 +22,8 @@ type cycleModel struct {
 }
 
 // Whatever happens to its runs, and in whatever order, a cycle ends with exactly one status for
-// each, the first that there was, in the order in which they were added.
+// each, the first that there was, in the order in which they were added, and with those that were
+// included, at the time of which nothing else changes.
 func TestCycleGivesOneStatusEach(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -35,6 +36,7 @@ func TestCycleGivesOneStatusEach(t *testing.T) {
 			"":         m.check,
 			"add":      m.add,
 			"fill":     m.fill,
+			"include":  m.include,
 			"expire":   m.expire,
 			"forsake":  m.forsake,
 			"deadline": m.deadline,
@@ -89,6 +91,16 @@ func (m *cycleModel) fill(t *rapid.T) {
 	if m.statuses[i] == nil {
 		m.statuses[i] = &st
 	}
+}
+
+// include takes in the status of a run in the background, whose place here nobody else may use.
+func (m *cycleModel) include(t *rapid.T) {
+	run := check.Run{ID: check.RunID{Cycle: machine.NoCycle, Seq: rapid.IntRange(0, 9).Draw(t, "seq")}, Agent: &m.agents[0], Check: &check.Check{}}
+	st := run.Answered(check.Answer{Available: true, Sequence: "7"}, time.Second)
+	m.c.Include(st)
+	run.ID = check.RunID{Cycle: 42, Seq: len(m.runs)}
+	m.runs = append(m.runs, run)
+	m.statuses = append(m.statuses, &st)
 }
 
 // fillWhere is what Expire, Forsake and Close are to do.
@@ -164,6 +176,45 @@ func (m *cycleModel) close(t *rapid.T) {
 		t.Fatalf("statuses (-want +got):\n%s", diff)
 	}
 	m.check(t)
+}
+
+// A cycle includes statuses whenever it is told to; it waits for none of them.
+func TestCycleIncludes(t *testing.T) {
+	t.Parallel()
+	agent := &check.Agent{Name: "web"}
+	background := func(seq int) check.Status {
+		run := check.Run{ID: check.RunID{Cycle: machine.NoCycle, Seq: seq}, Agent: agent, Check: &check.Check{Method: check.GetResults}}
+		return run.Answered(check.Answer{Available: true, Sequence: "7"}, time.Second)
+	}
+	c := machine.OpenCycle(4, start, 0)
+	c.Include(background(0)) // the id of the run that is added next, but for the cycle
+	first := c.Add(check.Run{Agent: agent, Check: &check.Check{}, Deadline: start})
+	c.Include(background(7))
+	second := c.Add(check.Run{Agent: agent, Check: &check.Check{}, Deadline: start})
+	if c.Missing() != 2 || first.ID == second.ID {
+		t.Errorf("%d missing, want 2: %v and %v", c.Missing(), first.ID, second.ID)
+	}
+	c.Seal()
+	c.Include(background(8))
+	if c.Complete() {
+		t.Error("the cycle is complete without the runs that it waits for")
+	}
+	if !c.Fill(second.Answered(check.Answer{}, time.Second)) {
+		t.Error("a run has a status before it was filled")
+	}
+	if got := c.Forsake("web", "its actor failed"); len(got) != 1 || got[0].ID != first.ID {
+		t.Errorf("forsaken: %v, want the first run alone", got)
+	}
+	if !c.Complete() {
+		t.Error("the cycle waits for something")
+	}
+	want := []check.Status{
+		background(0), first.Failed(check.NoAnswer, "its actor failed", 0), background(7),
+		second.Answered(check.Answer{}, time.Second), background(8),
+	}
+	if diff := cmp.Diff(want, c.Close("")); diff != "" {
+		t.Errorf("statuses (-want +got):\n%s", diff)
+	}
 }
 
 // A status of another cycle is never taken for one of this.

@@ -142,6 +142,7 @@ func drawFleet(t *rapid.T) fleet {
 		for k, m := range multiples.Draw(t, "multiples") {
 			f.agents[i].Checks = append(f.agents[i].Checks, check.Check{
 				Name: fmt.Sprintf("check-%d", k), Interval: time.Duration(m) * f.interval,
+				Method: check.Method(k % 3),
 			})
 		}
 	}
@@ -230,6 +231,7 @@ func (w *watch) take(t fataler, slot machine.Slot, now time.Time) {
 		w.place[start.Agent] = w.next
 		for _, c := range start.Checks {
 			w.starts[slot.Cycle][c]++
+			w.ends(t, slot, c)
 		}
 		if len(start.Checks) == 0 || !slices.IsSortedFunc(start.Checks, func(a, b *check.Check) int {
 			return w.index(start.Agent, a) - w.index(start.Agent, b)
@@ -239,6 +241,20 @@ func (w *watch) take(t fataler, slot machine.Slot, now time.Time) {
 	}
 	if w.next++; slot.Last {
 		w.cycle, w.next = w.cycle+1, 0
+	}
+}
+
+// ends checks by when a run must have ended: shortly before the cycle's next one, or, if no cycle waits
+// for it, shortly before the check is due again.
+func (w *watch) ends(t fataler, slot machine.Slot, c *check.Check) {
+	t.Helper()
+	next := slot.Due.Add(w.interval)
+	if c.Method != check.GetStatus {
+		next = slot.Due.Add(c.Interval)
+	}
+	if latest := w.s.LatestOf(slot, c); !latest.Before(next) || next.Sub(latest) > 100*time.Millisecond {
+		t.Fatalf("a run of %v with interval %v, due at %s in cycles of %v, must end by %s, want shortly before %s",
+			c.Method, c.Interval, since(slot.Due), w.interval, since(latest), since(next))
 	}
 }
 
@@ -294,6 +310,30 @@ func TestScheduleStartsEverything(t *testing.T) {
 			w.complete(t, k)
 		}
 	})
+}
+
+// A run of results may take as long as its own interval, any other as long as the cycle's.
+func TestScheduleLatestOf(t *testing.T) {
+	t.Parallel()
+	const interval = 30 * time.Second
+	s := machine.NewSchedule(numbered(2000, 1, interval), interval, 500, start)
+	_, _ = s.Step(start)
+	slot, _ := s.Step(start.Add(time.Second)) // the second, at 100 ms
+	for _, tt := range []struct {
+		method check.Method
+		every  time.Duration
+		want   string
+	}{
+		{check.GetStatus, interval, "+30.05s"},
+		{check.GetStatus, 5 * time.Minute, "+30.05s"},
+		{check.GetResults, interval, "+30.05s"},
+		{check.GetResults, 5 * time.Minute, "+5m0.05s"},
+		{check.StreamResults, time.Hour, "+1h0m0.05s"},
+	} {
+		if got := since(s.LatestOf(slot, &check.Check{Method: tt.method, Interval: tt.every})); got != tt.want {
+			t.Errorf("%v every %v must end by %s, want %s", tt.method, tt.every, got, tt.want)
+		}
+	}
 }
 
 // After a gap only the cycle that had begun, the last and the current one are yielded; the others
