@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/serviceradar/poller/proto/monitoring"
 )
@@ -282,6 +283,75 @@ func TestCoreMessageLimit(t *testing.T) {
 		_, err := client.ReportStatus(t.Context(), report(service("a", "big", strings.Repeat("x", 4<<20))))
 		if status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("a report above 4 MiB: %v; want ResourceExhausted", err)
+		}
+	})
+}
+
+// TestCoreMaxMessage: the limit is for each message, and what is above it neither arrives nor registers.
+func TestCoreMaxMessage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var core Core
+		client := startCore(t, &core)
+		wantExhausted := func(what string, err error) {
+			t.Helper()
+			if status.Code(err) != codes.ResourceExhausted || !strings.Contains(status.Convert(err).Message(), "larger than max") {
+				t.Errorf("%s: %v; want ResourceExhausted, larger than max", what, err)
+			}
+		}
+		part := func(n int) *monitoring.ServiceStatus { return service("a", "big", strings.Repeat("x", n)) }
+		unary := report(part(500))
+		limit := proto.Size(unary)
+		core.SetFault(CoreFault{MaxMessage: limit})
+		_, err := stream(t.Context(), client, chunk(0, 3, part(10)), chunk(1, 3, part(501)), chunk(2, 3, part(10)))
+		wantExhausted("a stream with a message above the limit", err)
+		if core.Knows("p") {
+			t.Error("what is refused registers the poller")
+		}
+		received, err := stream(t.Context(), client, chunk(0, 2, part(400)), chunk(1, 2, part(401)))
+		wantReceived(t, "a stream above the limit, whose messages are not", received, err)
+		r, err := client.ReportStatus(t.Context(), unary)
+		wantReceived(t, "a report at the limit", r.GetReceived(), err)
+		_, err = client.ReportStatus(t.Context(), report(part(501)))
+		wantExhausted("a report above the limit", err)
+		core.SetFault(CoreFault{MaxMessage: limit, Times: 1})
+		_, err = client.ReportStatus(t.Context(), report(part(501)))
+		wantExhausted("a report above the limit, once", err)
+		r, err = client.ReportStatus(t.Context(), report(part(501)))
+		wantReceived(t, "a report above the limit that was", r.GetReceived(), err)
+
+		var sizes []int
+		for _, d := range core.Deliveries() {
+			sizes = append(sizes, len(d.Services[0].GetMessage()))
+		}
+		if diff := cmp.Diff([]int{801, 500, 501}, sizes); diff != "" {
+			t.Errorf("sizes of what was taken (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestCoreTellsMessages: how many there were, and the size of the largest as it came.
+func TestCoreTellsMessages(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var core Core
+		client := startCore(t, &core)
+		small, middle := chunk(0, 3, service("a", "big", "[1,")), chunk(1, 3, service("a", "big", "2,3,4,5,6,7,8,9,"))
+		received, err := stream(t.Context(), client, small, middle, chunk(2, 3, service("a", "big", "0]")))
+		wantReceived(t, "three chunks", received, err)
+		received, err = stream(t.Context(), client, chunk(0, 1))
+		wantReceived(t, "one chunk", received, err)
+		unary := report(service("a", "ssh", "{}"), service("a", "web", "{}"))
+		r, err := client.ReportStatus(t.Context(), unary)
+		wantReceived(t, "a report", r.GetReceived(), err)
+		type messages struct{ Chunks, Largest int }
+		var got []messages
+		for _, d := range core.Deliveries() {
+			got = append(got, messages{d.Chunks, d.Largest})
+		}
+		want := []messages{{3, proto.Size(middle)}, {1, proto.Size(chunk(0, 1))}, {0, proto.Size(unary)}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("messages (-want +got):\n%s", diff)
 		}
 	})
 }
