@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -30,7 +31,7 @@ func (b *Background) Add(run check.Run) check.Run {
 
 // SetDeadline moves the deadline of a run that starts only now.
 func (b *Background) SetDeadline(id check.RunID, deadline time.Time) {
-	if run, ok := b.runs[id.Seq]; ok {
+	if run, ok := b.runs[b.seq(id)]; ok {
 		run.Deadline = deadline
 		b.runs[id.Seq] = run
 	}
@@ -38,9 +39,16 @@ func (b *Background) SetDeadline(id check.RunID, deadline time.Time) {
 
 // End takes a run out. It returns false if it is not there: the first end counts.
 func (b *Background) End(id check.RunID) bool {
-	_, ok := b.runs[id.Seq]
+	_, ok := b.runs[b.seq(id)]
 	delete(b.runs, id.Seq)
 	return ok
+}
+
+func (b *Background) seq(id check.RunID) int {
+	if id.Cycle != NoCycle {
+		panic(fmt.Sprintf("machine: run %v belongs to a cycle", id))
+	}
+	return id.Seq
 }
 
 // Len returns how many runs are under way.

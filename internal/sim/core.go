@@ -203,23 +203,26 @@ type coreService struct {
 
 // ReportStatus takes a report of a registered poller and loses any other.
 func (s coreService) ReportStatus(ctx context.Context, r *monitoring.PollerStatusRequest) (*monitoring.PollerStatusResponse, error) {
-	return s.core.handle(ctx, func() (Delivery, []string, error) {
+	return s.core.handle(ctx, func(limit int) (Delivery, []string, error) {
 		return Delivery{
 			Timestamp: r.GetTimestamp(), PollerID: r.GetPollerId(),
 			Partition: r.GetPartition(), SourceIP: r.GetSourceIp(), Services: r.GetServices(),
 			Largest: proto.Size(r),
-		}, nil, nil
+		}, nil, tooLarge(r, limit)
 	})
 }
 
 // StreamStatus takes a report in chunks and registers its poller.
 func (s coreService) StreamStatus(stream grpc.ClientStreamingServer[monitoring.PollerStatusChunk, monitoring.PollerStatusResponse]) error {
-	response, err := s.core.handle(stream.Context(), func() (Delivery, []string, error) {
+	response, err := s.core.handle(stream.Context(), func(limit int) (Delivery, []string, error) {
 		var a assembly
 		for !a.final {
 			chunk, err := stream.Recv()
 			if errors.Is(err, io.EOF) {
 				break
+			}
+			if err == nil {
+				err = tooLarge(chunk, limit)
 			}
 			if err != nil {
 				return Delivery{}, nil, err
@@ -236,7 +239,7 @@ func (s coreService) StreamStatus(stream grpc.ClientStreamingServer[monitoring.P
 }
 
 // handle is what unary reports and streams have in common: the faults, and the taking.
-func (c *Core) handle(ctx context.Context, receive func() (Delivery, []string, error)) (*monitoring.PollerStatusResponse, error) {
+func (c *Core) handle(ctx context.Context, receive func(limit int) (Delivery, []string, error)) (*monitoring.PollerStatusResponse, error) {
 	fault := c.enter()
 	if err := wait(ctx, fault.Delay); err != nil {
 		return nil, err
@@ -246,12 +249,9 @@ func (c *Core) handle(ctx context.Context, receive func() (Delivery, []string, e
 			return response, err
 		}
 	}
-	d, violations, err := receive()
+	d, violations, err := receive(fault.MaxMessage)
 	if err != nil {
 		return nil, err
-	}
-	if fault.MaxMessage > 0 && d.Largest > fault.MaxMessage {
-		return nil, status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", d.Largest, fault.MaxMessage)
 	}
 	if ids := metadata.ValueFromIncomingContext(ctx, reportIDKey); len(ids) > 0 {
 		d.ID = ids[0]
@@ -265,6 +265,14 @@ func (c *Core) handle(ctx context.Context, receive func() (Delivery, []string, e
 		}
 	}
 	return &monitoring.PollerStatusResponse{Received: true}, nil
+}
+
+// tooLarge refuses a message above the limit, unless that is 0, in the words of gRPC.
+func tooLarge(message proto.Message, limit int) error {
+	if size := proto.Size(message); limit > 0 && size > limit {
+		return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", size, limit)
+	}
+	return nil
 }
 
 // enter counts the call and returns its fault.

@@ -193,8 +193,8 @@ func TestSlowCore(t *testing.T) {
 	t.Parallel()
 	const (
 		limit, size = 256 << 10, 3 << 20 // which is 13 chunks
-		timeout     = 3 * time.Second
-		pause       = 2 * time.Second
+		timeout     = 27 * time.Second   // with what the size takes
+		pause       = 26 * time.Second
 	)
 	for _, tt := range []struct {
 		name   string
@@ -236,7 +236,7 @@ func TestSlowCore(t *testing.T) {
 					return nil
 				}})
 				t.Cleanup(func() { close(over) })
-				c := newCore(t, CoreConfig{Addresses: w.addresses, Dial: w.network.Dial, Timeout: timeout})
+				c := newCore(t, CoreConfig{Addresses: w.addresses, Dial: w.network.Dial, Timeout: timeout - onTheWay(size)})
 				if tt.known {
 					mustDeliver(t, c, 1, "a/ssh")
 				}
@@ -250,7 +250,7 @@ func TestSlowCore(t *testing.T) {
 					}
 					return
 				}
-				wantError(t, "a core that hangs", err, wire.Retry, w.addresses[0], "nothing more was taken for 3s (core.timeout)")
+				wantError(t, "a core that hangs", err, wire.Retry, w.addresses[0], "nothing more was taken for 27s (core.timeout = 3s")
 				if code := status.Code(err); code != codes.DeadlineExceeded || chunks.Load() != tt.chunks {
 					t.Errorf("%v after %d chunks, want DeadlineExceeded after %d", code, chunks.Load(), tt.chunks)
 				}
@@ -276,7 +276,7 @@ func TestSlowUnary(t *testing.T) {
 		mustDeliver(t, c, 2, "a/ssh")
 		w.cores[0].SetFault(sim.CoreFault{Delay: 3*time.Second + 1, Times: 1})
 		began := time.Now()
-		wantError(t, "too slow", deliver(t, c, 3, "a/ssh"), wire.Retry, w.addresses[0], "nothing more was taken for 3s (core.timeout)")
+		wantError(t, "too slow", deliver(t, c, 3, "a/ssh"), wire.Retry, w.addresses[0], "nothing more was taken for 3s (core.timeout = 3s")
 		if took := time.Since(began); took != 3*time.Second {
 			t.Errorf("it took %v, want 3s", took)
 		}

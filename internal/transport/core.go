@@ -38,7 +38,8 @@ type Core struct {
 type CoreConfig struct {
 	// Addresses are tried in order.
 	Addresses []string
-	// Timeout bounds how long a delivery goes on without any of it being taken.
+	// Timeout bounds how long a delivery goes on without any of it being taken. One that is large gets
+	// a second more for each 128 KiB.
 	Timeout time.Duration
 	TLS     check.TLS
 	// Dial is the network's if nil.
@@ -145,6 +146,18 @@ func (e *explained) Unwrap() error { return e.error }
 // errNoProgress ends the context of a delivery of which nothing more was taken for too long.
 var errNoProgress = errors.New("no progress")
 
+// What has been sent may still be on its way, in buffers here and at core's, for as long as the line
+// takes for it. Every line is thought to take slowLine bytes a second, a megabit.
+const (
+	slowLine    = 128 << 10
+	mostBuffers = 16 << 20
+)
+
+// onTheWay is what a delivery of a size gets beside its timeout. Small ones get nothing.
+func onTheWay(size int) time.Duration {
+	return time.Duration(min(size, mostBuffers)/slowLine) * time.Second
+}
+
 // withPatience returns a context that ends when progress was not called for the timeout: a large
 // report over a slow line takes its time, a core that hangs is not waited for.
 func withPatience(ctx context.Context, timeout time.Duration) (_ context.Context, progress, cancel func()) {
@@ -169,11 +182,12 @@ func (c *Core) deliver(ctx context.Context, d wire.Delivery, report *monitoring.
 		}
 		c.conn = conn
 	}
-	ctx, progress, cancel := withPatience(ctx, c.cfg.Timeout)
+	patience := c.cfg.Timeout + onTheWay(len(d.Body))
+	ctx, progress, cancel := withPatience(ctx, patience)
 	defer cancel()
 	err := c.conn.deliver(ctx, d, report, progress)
 	if err != nil && errors.Is(context.Cause(ctx), errNoProgress) {
-		return status.Errorf(codes.DeadlineExceeded, "nothing more was taken for %v (core.timeout)", c.cfg.Timeout)
+		return status.Errorf(codes.DeadlineExceeded, "nothing more was taken for %v (core.timeout = %v, and what its size takes)", patience, c.cfg.Timeout)
 	}
 	return err
 }

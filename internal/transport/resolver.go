@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -124,6 +125,9 @@ func (r *Resolver) find(name string) {
 	ctx, cancel := context.WithTimeout(r.ctx, lookupTimeout)
 	defer cancel()
 	found, err := r.lookup(ctx, name)
+	for i, ip := range found {
+		found[i] = ip.Unmap().WithZone("")
+	}
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,15 +139,19 @@ func (r *Resolver) find(name string) {
 		known.due = now.Add(retryAfter)
 		return
 	}
-	known.ip, known.due = preferred(found), now.Add(freshFor)
+	known.due = now.Add(freshFor)
+	// To core another address is another host: names with several are to keep the one that they had.
+	if !slices.Contains(found, known.ip) {
+		known.ip = preferred(found)
+	}
 }
 
 // preferred returns the first IPv4 address, which is what core's other sources have, else the first.
 func preferred(addresses []netip.Addr) netip.Addr {
 	for _, ip := range addresses {
-		if ip = ip.Unmap(); ip.Is4() {
+		if ip.Is4() {
 			return ip
 		}
 	}
-	return addresses[0].WithZone("")
+	return addresses[0]
 }

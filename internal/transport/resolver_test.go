@@ -233,6 +233,31 @@ func TestResolverFollowsChanges(t *testing.T) {
 	})
 }
 
+// TestResolverStaysWithAnAddress: a name with several keeps the one that was found first, in whatever
+// order they come, for as long as it is among them.
+func TestResolverStaysWithAnAddress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNames()
+		r := n.resolver(t)
+		for _, tt := range []struct {
+			found []string
+			want  string
+		}{
+			{[]string{"10.0.0.2", "10.0.0.1"}, "10.0.0.2"},
+			{[]string{"10.0.0.1", "10.0.0.2"}, "10.0.0.2"},
+			{[]string{"::1", "10.0.0.3", "::ffff:10.0.0.2"}, "10.0.0.2"},
+			{[]string{"10.0.0.3", "10.0.0.1"}, "10.0.0.3"},
+		} {
+			n.set("web", tt.found...)
+			r.Address("web") // has it looked up
+			synctest.Wait()
+			wantAddress(t, r, "web", tt.want)
+			pass(freshFor)
+		}
+	})
+}
+
 func TestResolverLookupsAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -67,7 +67,7 @@ func (c *chunker) slice(st *monitoring.ServiceStatus) {
 	bare := withMessage(st, nil)
 	const lengths = 16 // at most what a message adds beside itself: its tag, its length, a longer length of the status
 	room := max(c.limit-c.heading-sizeWithin(proto.Size(bare))-lengths, 1)
-	for len(message) > 0 {
+	for first := true; first || len(message) > 0; first = false {
 		n := min(room, len(message))
 		c.open = append(c.open, withMessage(st, message[:n]))
 		c.close()
@@ -163,7 +163,7 @@ func (d Delivery) halves(r *monitoring.PollerStatusRequest) ([]Delivery, bool) {
 		if err != nil {
 			return nil, false
 		}
-		halves = append(halves, Delivery{ID: fmt.Sprintf("%s.%d", d.ID, i+1), Body: body, Limit: d.Limit, InChunks: d.InChunks})
+		halves = append(halves, Delivery{ID: fmt.Sprintf("%s.%d", d.ID, i+1), Body: body, Limit: d.Limit})
 	}
 	return halves, true
 }

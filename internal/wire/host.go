@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/serviceradar/poller/internal/check"
 )
@@ -119,12 +120,14 @@ func hostOrNone(s string) string {
 		switch c := s[i]; {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_':
 			letters = true
+		case c >= utf8.RuneSelf: // names in other letters, whichever form resolvers want
+			letters = true
 		case c >= '0' && c <= '9', c == '-', c == '.':
 		default:
 			return ""
 		}
 	}
-	if !letters { // 10.0.0, or a number: no name of a host is made of digits alone
+	if !letters || !utf8.ValidString(s) { // 10.0.0, or a number: no name of a host is made of digits alone
 		return ""
 	}
 	return s

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -22,10 +23,10 @@ type Report struct {
 	Sequences []check.Sequence
 }
 
-// Reports returns a cycle as reports; at least one, because each is the poller's heartbeat, and as
-// few as can be, because core's live view shows only the last. One if it all fits into a message, or
-// can go in one stream, where all must have keys of their own; else each status that is too large for
-// a message by itself, and then the others in order, in as few messages as hold them.
+// Reports returns a cycle as reports; at least one, because each is the poller's heartbeat, and few,
+// because core's live view shows only the last. One if it all fits into a message, or can go in one
+// stream, where all must have keys of their own; else each status that is too large for a message by
+// itself, and then the others, packed into messages with the fullest last.
 func (id *Identity) Reports(at time.Time, statuses []check.Status) ([]Report, error) {
 	c := &composer{id: id, timestamp: at.Unix(), statuses: statuses}
 	if err := c.weigh(); err != nil {
@@ -43,12 +44,10 @@ func (id *Identity) Reports(at time.Time, statuses []check.Status) ([]Report, er
 			return nil, err
 		}
 	}
-	for len(others) > 0 {
-		n := c.fit(others)
-		if err := c.add(others[:n]); err != nil {
+	for _, message := range c.pack(others) {
+		if err := c.add(message); err != nil {
 			return nil, err
 		}
-		others = others[n:]
 	}
 	return c.reports, nil
 }
@@ -105,15 +104,27 @@ func (c *composer) apart() (large, others []int) {
 	return large, others
 }
 
-// fit returns how many of the first statuses go into one message.
-func (c *composer) fit(indices []int) int {
-	size := c.heading
-	for n, i := range indices {
-		if size += c.sizes[i]; size > c.id.MaxMessage && n > 0 {
-			return n
+// pack divides statuses among messages: each, the largest first, goes into the first message that has
+// room for it, which needs at most a quarter more messages than the best way, and mostly none more.
+// Within a message they keep their order.
+func (c *composer) pack(indices []int) [][]int {
+	slices.SortStableFunc(indices, func(a, b int) int { return c.sizes[b] - c.sizes[a] })
+	var messages [][]int
+	var sizes []int
+	for _, i := range indices {
+		at := slices.IndexFunc(sizes, func(size int) bool { return size+c.sizes[i] <= c.id.MaxMessage })
+		if at < 0 {
+			at = len(messages)
+			messages, sizes = append(messages, nil), append(sizes, c.heading)
 		}
+		messages[at] = append(messages[at], i)
+		sizes[at] += c.sizes[i]
 	}
-	return len(indices)
+	for _, m := range messages {
+		slices.Sort(m)
+	}
+	slices.Reverse(messages)
+	return messages
 }
 
 // add makes a report of statuses.
@@ -129,8 +140,9 @@ func (c *composer) add(indices []int) error {
 	var sequences []check.Sequence
 	for _, i := range indices {
 		body = c.items[i].append(body)
-		if st := &c.statuses[i]; st.Sequence != "" {
-			sequences = append(sequences, check.Sequence{Agent: st.Agent.Name, Check: st.Check.Name, Value: st.Sequence})
+		if sequence := c.items[i].sequence; sequence != "" {
+			st := &c.statuses[i]
+			sequences = append(sequences, check.Sequence{Agent: st.Agent.Name, Check: st.Check.Name, Value: sequence})
 		}
 	}
 	c.reports = append(c.reports, Report{Body: body, Sequences: sequences})

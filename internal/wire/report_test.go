@@ -72,11 +72,11 @@ func wantReports(t failer, id *Identity, at time.Time, statuses []check.Status) 
 	if len(reports) > 1 && (whole <= id.MaxMessage || total == 0 || whole <= id.MaxReport && Streamable(&monitoring.PollerStatusRequest{Services: got})) {
 		t.Fatalf("%d reports where one would do", len(reports))
 	}
-	for i := 1; i < len(unary); i++ {
-		joined := proto.CloneOf(unary[i-1])
-		joined.Services = append(joined.Services, unary[i].GetServices()[0])
-		if n := proto.Size(joined); n <= id.MaxMessage {
-			t.Fatalf("the first status of a message fits into the one before, which would have %d of %d bytes", n, id.MaxMessage)
+	for i, r := range unary {
+		for _, later := range unary[i+1:] { // they were filled before
+			if n := proto.Size(later) + sizeWithin(proto.Size(r.GetServices()[0])); n <= id.MaxMessage {
+				t.Fatalf("a status of message %d fits into a later one, which would have %d of %d bytes", i, n, id.MaxMessage)
+			}
 		}
 	}
 }
@@ -172,7 +172,7 @@ func TestReportsFillUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for less, want := range map[int][]int{-1: {3}, 0: {3}, 1: {2, 1}} {
+	for less, want := range map[int][]int{-1: {3}, 0: {3}, 1: {1, 2}} {
 		id := identity()
 		id.MaxMessage = len(whole[0].Body) - less
 		id.MaxReport = id.MaxMessage // or all would go in one stream

@@ -74,7 +74,7 @@ func (m *Merger) number(chunk *monitoring.ResultsChunk) error {
 	}
 	index, total := chunk.GetChunkIndex(), chunk.GetTotalChunks()
 	switch {
-	case m.chunks == maxChunks:
+	case m.chunks == maxChunks || m.total > maxChunks:
 		return check.Failf(check.TooLarge, nil, "the results come in more than %d chunks; let the checker send larger ones", maxChunks)
 	case total != m.total:
 		return m.broken("chunk %d of the results says that there are %d chunks, the first one said %d", m.chunks, total, m.total)
@@ -101,6 +101,9 @@ func (m *Merger) take(data []byte) error {
 	l, err := readList(data)
 	if err != nil {
 		return m.broken("chunk %d of the results %v", m.chunks, err)
+	}
+	if l.empty { // so ServiceRadar's agent says that a sweep has no news
+		return nil
 	}
 	prefix := []byte("[")
 	if !m.began && m.check.Type == check.TypeSweep {
@@ -158,7 +161,7 @@ func (m *Merger) Answer() (check.Answer, error) {
 	a := check.Answer{Available: true, Sequence: m.sequence}
 	switch {
 	case m.began:
-		a.Message = append(m.merged, m.suffix...)
+		a.Message = clipped(append(m.merged, m.suffix...))
 	case m.check.Type == check.TypeSweep && !m.check.IsSync():
 		// A stream can't say has_new_data=false. It says nothing at all.
 		a.Nothing = true
@@ -168,8 +171,17 @@ func (m *Merger) Answer() (check.Answer, error) {
 	return a, nil
 }
 
+// clipped returns b without the room behind it, if that is much: it was foretold wrongly.
+func clipped(b []byte) []byte {
+	if cap(b)-len(b) > len(b)/4 {
+		return bytes.Clone(b)
+	}
+	return b
+}
+
 // list is where a chunk has its elements.
 type list struct {
+	empty    bool   // the chunk is an empty object, and has no list
 	elements []byte // without the brackets
 	// object is the whole chunk if the list stands in it from at, its key included, to end.
 	object  []byte
@@ -198,10 +210,11 @@ func readList(data []byte) (list, error) {
 // readListOf finds the list in an object. One that is null is an empty one.
 func readListOf(s *scanner, data []byte) (list, error) {
 	l := list{object: data}
-	best := none
+	best, members := none, 0
 	var seen [len(listKeys)]bool
 	s.enter()
 	for s.next() {
+		members++
 		place := slices.Index(listKeys[:], string(s.key))
 		if place < 0 {
 			continue
@@ -216,6 +229,9 @@ func readListOf(s *scanner, data []byte) (list, error) {
 	}
 	if err := s.end(); err != nil {
 		return list{}, fmt.Errorf("is no JSON: %w", err)
+	}
+	if members == 0 {
+		return list{empty: true}, nil
 	}
 	if best == none {
 		return list{}, fmt.Errorf("has no list under %q: %s", listKeys, excerpt(data))

@@ -171,20 +171,31 @@ func heap() uint64 {
 // TestMergeBounds: what a checker says of itself makes nobody reserve memory for it.
 func TestMergeBounds(t *testing.T) {
 	t.Parallel()
-	m := NewMerger(&check.Check{Name: "x", Type: "x", Method: check.StreamResults}, 1<<20)
-	if _, err := m.Add(&monitoring.ResultsChunk{Data: []byte(`[1]`), TotalChunks: 1<<31 - 1}); err != nil {
-		t.Fatal(err)
+	list := &check.Check{Name: "x", Type: "x", Method: check.StreamResults}
+	m := NewMerger(list, 1<<20)
+	_, err := m.Add(&monitoring.ResultsChunk{Data: []byte(`[1]`), TotalChunks: maxChunks + 1})
+	if err == nil || !strings.Contains(err.Error(), "too_large: the results come in more than 65536 chunks") {
+		t.Errorf("said to be more than %d chunks: %v", maxChunks, err)
 	}
-	if cap(m.merged) > 1<<20 {
-		t.Errorf("%d bytes are reserved", cap(m.merged))
+	// One that is much larger than all others.
+	m = NewMerger(list, 64<<20)
+	data := []byte("[" + strings.Repeat("1,", 1<<19) + "1]")
+	for i := range int32(100) {
+		if _, err := m.Add(&monitoring.ResultsChunk{Data: data, ChunkIndex: i, TotalChunks: 100, IsFinal: i == 99}); err != nil {
+			t.Fatal(err)
+		}
+		data = nil
 	}
-	m = NewMerger(&check.Check{Name: "x", Type: "x", Method: check.StreamResults}, 1<<20)
+	if answer, err := m.Answer(); err != nil || cap(answer.Message) > 2<<20 {
+		t.Errorf("an answer of %d bytes keeps %d, %v", len(answer.Message), cap(answer.Message), err)
+	}
+	m = NewMerger(list, 1<<20)
 	for i := range maxChunks {
 		if _, err := m.Add(&monitoring.ResultsChunk{}); err != nil {
 			t.Fatalf("chunk %d: %v", i, err)
 		}
 	}
-	_, err := m.Add(&monitoring.ResultsChunk{IsFinal: true})
+	_, err = m.Add(&monitoring.ResultsChunk{IsFinal: true})
 	if err == nil || !strings.Contains(err.Error(), "too_large: the results come in more than 65536 chunks") {
 		t.Errorf("more than %d chunks: %v", maxChunks, err)
 	}

@@ -123,6 +123,7 @@ type item struct {
 	available bool
 	took      int64 // nanoseconds
 	message   []byte
+	sequence  string // where results stand once this is safe
 }
 
 // Status returns the contract's form of a status.
@@ -146,7 +147,10 @@ func (id *Identity) item(st *check.Status) (item, error) {
 			return item{}, err
 		}
 	}
-	it := item{frame: f, available: st.Available && st.Reason == "", took: st.ResponseTime.Nanoseconds(), message: id.message(f, st)}
+	it := item{
+		frame: f, available: st.Available && st.Reason == "", took: st.ResponseTime.Nanoseconds(),
+		message: id.message(f, st), sequence: st.Sequence,
+	}
 	if len(it.message) < id.MaxReport/2 { // the rest is names, which are short
 		return it, nil
 	}
@@ -156,7 +160,7 @@ func (id *Identity) item(st *check.Status) (item, error) {
 		failed.Reason = check.TooLarge
 		failed.Detail = fmt.Sprintf("the answer of %d bytes makes a report of %d, above the %d that can be kept; "+
 			"let the checker answer less", len(st.Message), size, id.MaxReport)
-		it.available, it.message = false, id.message(f, &failed)
+		it.available, it.message, it.sequence = false, id.message(f, &failed), ""
 	}
 	return it, nil
 }
