@@ -21,12 +21,14 @@ var contract = []struct {
 		"internal/transport.TestAsk", "internal/daemon.TestIdentityReachesCoreAndCheckers",
 	}},
 	{"3", "results at their interval, from the last sequence; none, no news, not found", []string{
-		"internal/wire.TestResults", "actors.TestResultsInterval", "actors.TestNothingToReport", "actors.TestSequenceWaitsForTheReport",
+		"internal/transport.TestResultsRequest", "internal/transport.TestGetResults", "internal/transport.TestStreamResults",
+		"internal/transport.TestNoResults", "internal/wire.TestResults", "actors.TestResultsInterval", "actors.TestNothingToReport",
+		"actors.TestSequenceWaitsForTheReport", "actors.TestSequencesMoveWithTheirReports", "actors.TestResultsAreNotAskedForTwice",
 		"config.TestStreamsByDefault",
 	}},
 	{"4", "the chunks of a result stream, merged, or a clear reason", []string{
 		"internal/wire.TestScripts", "internal/wire.TestMergeManyDevices", "internal/wire.TestMergeMemory", "internal/wire.TestMergeBounds",
-		"internal/wire.FuzzMerge",
+		"internal/wire.FuzzMerge", "internal/transport.TestResultsEnd", "internal/transport.TestResultsTooLarge", "internal/transport.TestAfterTheLastChunk",
 	}},
 	{"5", "core's message envelope, and the keys of the host in it", []string{
 		"internal/wire.TestEnvelope", "internal/wire.TestScripts", "internal/wire.TestNamesAreEscaped", "internal/wire.FuzzEnvelope",
@@ -34,11 +36,11 @@ var contract = []struct {
 	}},
 	{"6", "no message above the limit; a larger status in slices of its message", []string{
 		"internal/wire.TestReports", "internal/wire.FuzzFit", "internal/daemon.TestLargeStatuses", "internal/daemon.TestTooLargeToKeep",
-		"internal/daemon.TestAnswerAboveTheAgentsLimit",
+		"internal/daemon.TestAnswerAboveTheAgentsLimit", "internal/transport.TestLargeReports", "internal/transport.TestVeryLargeStatus",
 	}},
 	{"7", "no equal keys in one stream; one call where one will do", []string{
 		"internal/wire.TestStreamable", "internal/wire.TestReports", "internal/daemon.TestEqualNames", "internal/daemon.TestDistinctNames",
-		"internal/daemon.TestCoreMaxMessage",
+		"internal/daemon.TestCoreMaxMessage", "internal/transport.TestLargeReportWithEqualKeys",
 	}},
 	{"8", "the first delivery on a connection is a stream", []string{
 		"internal/transport.TestFirstDeliveryIsStream", "internal/transport.TestFirstDeliveryWithEqualKeys", "internal/transport.TestFirstDeliveryIsHeartbeat",
@@ -49,11 +51,12 @@ var contract = []struct {
 	}},
 	{"10", "what each answer of core's means", []string{
 		"internal/wire.TestJudge", "actors.TestEachAnswerOfCore", "actors.TestEachClassInItsWay", "actors.TestExhaustedReportIsHalved",
-		"actors.TestExhaustedOnceIsTriedAgain", "actors.TestExhaustedStatusIsSetAside", "internal/transport.TestHold", "internal/transport.TestSetAside",
-		"internal/transport.TestExhausted", "internal/daemon.TestAnswersOfCore", "internal/daemon.TestCoreWithASmallerLimit",
+		"actors.TestExhaustedOnceIsTriedAgain", "actors.TestExhaustedStatusIsSetAside", "actors.TestExhaustedForAWhile", "internal/transport.TestHold", "internal/transport.TestSetAside",
+		"internal/transport.TestExhausted", "internal/transport.TestRefusedInMidst", "internal/daemon.TestAnswersOfCore", "internal/daemon.TestCoreWithASmallerLimit",
 	}},
 	{"11", "literal addresses fill the address keys, names only what is resolved beside", []string{
-		"internal/wire.TestScripts", "internal/wire.FuzzEnrich",
+		"internal/wire.TestScripts", "internal/wire.FuzzEnrich", "internal/transport.TestResolver", "internal/transport.TestResolverNeverWaits",
+		"internal/daemon.TestHostNames",
 	}},
 }
 

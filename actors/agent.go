@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -35,7 +36,7 @@ type agent struct {
 	ctx    context.Context // ends with this incarnation, and its calls with it
 	cancel context.CancelFunc
 
-	client  Checker // nil until it could be made
+	client  *connection // nil until it could be made
 	breaker *machine.Breaker
 	// cause is the failure that last counted for the breaker.
 	cause string
@@ -49,6 +50,12 @@ type agent struct {
 	greeted uint64
 	probe   *time.Timer
 	probes  uint64 // stamps probeDue: only the latest one counts
+}
+
+// connection is a client and the calls under way on it.
+type connection struct {
+	Checker
+	calls sync.WaitGroup
 }
 
 type verdict struct {
@@ -138,15 +145,19 @@ func (a *agent) dial() error {
 	if err != nil {
 		return err
 	}
-	a.client = client
+	a.client = &connection{Checker: client}
 	return nil
 }
 
-// hangUp gives up the connection; the next dial makes a new one.
+// hangUp gives up the connection; the next dial makes a new one. Calls that are still under way on it
+// may end, at their deadlines at the latest: results may be coming in all the same.
 func (a *agent) hangUp() {
 	if client := a.client; client != nil {
 		a.client, a.greeted = nil, 0
-		a.env.calls.Go(func() { _ = client.Close() }) // nobody wants to hear of it
+		a.env.calls.Go(func() {
+			client.calls.Wait()
+			_ = client.Close() // nobody wants to hear of it
+		})
 	}
 }
 
@@ -159,7 +170,9 @@ func (a *agent) ask(run check.Run, permit machine.Permit) {
 	client := a.client
 	ctx, cancel := context.WithDeadline(a.ctx, run.Deadline)
 	m := answered{incarnation: a.incarnation, run: run, permit: permit}
+	client.calls.Add(1)
 	a.env.call(a.self, func() any {
+		defer client.calls.Done()
 		defer cancel()
 		began := time.Now()
 		m.given = run.Deadline.Sub(began)
@@ -265,11 +278,7 @@ func (a *agent) look() {
 
 // distrust gives up a connection over which nobody answers: it may be dead without anybody having
 // said so, because a firewall forgot it or the host went without a word.
-func (a *agent) distrust() {
-	if len(a.busy) == 0 {
-		a.hangUp()
-	}
-}
+func (a *agent) distrust() { a.hangUp() }
 
 func (a *agent) probed(m probed) {
 	if f, ok := errors.AsType[*check.Failure](m.err); ok && f.Reason == check.Timeout {
@@ -298,7 +307,9 @@ func (a *agent) greet() {
 func (a *agent) askHealth(timeout time.Duration, message func(string, error) any) {
 	client := a.client
 	ctx, cancel := context.WithTimeout(a.ctx, timeout)
+	client.calls.Add(1)
 	a.env.call(a.self, func() any {
+		defer client.calls.Done()
 		defer cancel()
 		return message(client.Health(ctx))
 	}, func(err error) any { return message("", err) })

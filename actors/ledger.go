@@ -10,8 +10,8 @@ import (
 )
 
 // ledger is what must survive the poller: where the schedule and the results of checks stand, the open
-// cycles, the runs that no cycle waits for, and the reports that the reporter has not confirmed. Root keeps it and hands it to each incarnation of
-// the poller, which alone uses it while it runs.
+// cycles, the runs that no cycle waits for, and the reports that the reporter has not confirmed. Root
+// keeps it and hands it to each incarnation of the poller, which alone uses it while it runs.
 type ledger struct {
 	schedule *machine.Schedule
 	// open are the cycles that have begun and not closed, oldest first. They close in this order.
@@ -20,8 +20,10 @@ type ledger struct {
 	// and goes into the next.
 	background machine.Background
 	ended      []check.Status
-	// sequences are where the results of checks stand: with those that the reporter has safe.
+	// sequences are where the results of checks stand: with those that the reporter has safe. Pending
+	// are those that it does not have yet: until it has, there is nowhere to ask on from.
 	sequences map[sequenceKey]string
+	pending   map[sequenceKey]bool
 	// untaken are the reports that the reporter has not confirmed, oldest first.
 	untaken []report
 	// reports counts reports, for their ids.
@@ -34,22 +36,29 @@ type ledger struct {
 type sequenceKey struct{ agent, check string }
 
 func newLedger(s *machine.Schedule) *ledger {
-	return &ledger{schedule: s, sequences: make(map[sequenceKey]string)}
+	return &ledger{schedule: s, sequences: make(map[sequenceKey]string), pending: make(map[sequenceKey]bool)}
 }
 
-// lastSequence returns where the results of an agent's check stand.
-func (l *ledger) lastSequence(agent, check string) string {
-	return l.sequences[sequenceKey{agent, check}]
+// lastSequence returns where the results of an agent's check stand; false if that is not known,
+// because some are on their way to the reporter.
+func (l *ledger) lastSequence(agent, check string) (string, bool) {
+	key := sequenceKey{agent, check}
+	return l.sequences[key], !l.pending[key]
 }
 
 // include puts the status of results into the newest cycle, or keeps it for the next one.
 func (l *ledger) include(status check.Status) {
+	if status.Sequence != "" {
+		l.pending[keyOf(&status)] = true
+	}
 	if len(l.open) == 0 {
 		l.ended = append(l.ended, status)
 		return
 	}
 	l.open[len(l.open)-1].Include(status)
 }
+
+func keyOf(st *check.Status) sequenceKey { return sequenceKey{st.Agent.Name, st.Check.Name} }
 
 // opened adds a cycle, and what ended while there was none.
 func (l *ledger) opened(c *machine.Cycle) {
@@ -83,10 +92,18 @@ func (l *ledger) stamp(at time.Time) (stamped time.Time, setBack time.Duration) 
 	return l.latest, setBack
 }
 
-// closed replaces the oldest open cycle by its reports.
-func (l *ledger) closed(c *machine.Cycle, reports []wire.Report, id func(n uint64) string) {
+// closed replaces the oldest open cycle, which has these statuses, by its reports.
+func (l *ledger) closed(c *machine.Cycle, statuses []check.Status, reports []wire.Report, id func(n uint64) string) {
 	l.open = slices.Delete(l.open, 0, 1)
+	for i := range statuses { // what is in no report is on its way no more
+		if statuses[i].Sequence != "" {
+			delete(l.pending, keyOf(&statuses[i]))
+		}
+	}
 	for _, r := range reports {
+		for _, s := range r.Sequences {
+			l.pending[sequenceKey{s.Agent, s.Check}] = true
+		}
 		l.reports++
 		l.untaken = append(l.untaken, report{
 			id: id(l.reports), cycle: c.Index(), time: c.Time(), body: r.Body, sequences: r.Sequences,
@@ -101,9 +118,11 @@ func (l *ledger) take(id string, kept bool) {
 	if i < 0 {
 		return
 	}
-	if kept {
-		for _, s := range l.untaken[i].sequences {
-			l.sequences[sequenceKey{s.Agent, s.Check}] = s.Value
+	for _, s := range l.untaken[i].sequences {
+		key := sequenceKey{s.Agent, s.Check}
+		delete(l.pending, key)
+		if kept {
+			l.sequences[key] = s.Value
 		}
 	}
 	l.untaken = slices.Delete(l.untaken, i, i+1)
@@ -133,6 +152,8 @@ func (l *ledger) surplus() []report {
 		n++
 	}
 	dropped := slices.Clone(l.untaken[:n])
-	l.untaken = slices.Delete(l.untaken, 0, n)
+	for _, r := range dropped {
+		l.take(r.id, false)
+	}
 	return dropped
 }

@@ -30,30 +30,21 @@ type poller struct {
 	agents map[*check.Agent]*actor.PID
 	// down are the agents that can't answer, and why.
 	down map[string]string
-	// polled counts, for each agent that is being polled, the runs it has not answered.
-	polled map[*check.Agent]int
-	// waiting are the runs due while max_in_flight agents were being polled, oldest first.
-	waiting []batch
+	// statuses and results are apart, because results may take long and nobody waits for them.
+	statuses, results lane
 	// draining: nothing is started any more; drainBy is when open cycles close as they are.
 	draining bool
 	drainBy  time.Time
 	left     bool // drained was said
 }
 
-// batch is one agent's runs of one slot.
-type batch struct {
-	agent *check.Agent
-	runs  []check.Run
-	// latest is when it is too late to start: its next turn comes.
-	latest time.Time
-}
-
 func newPoller(e *env, self *actor.PID, l *ledger, down map[string]string, drainBy time.Time) *poller {
 	p := &poller{
 		env: e, self: self, ledger: l, down: down,
 		draining: !drainBy.IsZero(), drainBy: drainBy,
-		agents: make(map[*check.Agent]*actor.PID, len(e.Config.Agents)),
-		polled: make(map[*check.Agent]int),
+		agents:   make(map[*check.Agent]*actor.PID, len(e.Config.Agents)),
+		statuses: lane{polled: make(map[*check.Agent]int)},
+		results:  lane{polled: make(map[*check.Agent]int)},
 	}
 	for i := range e.Config.Agents {
 		agent := &e.Config.Agents[i]
@@ -105,6 +96,7 @@ func (p *poller) inherit() {
 	for name, detail := range p.down {
 		p.forsakeResults(name, detail)
 	}
+	p.endResults(p.ledger.background.Unbegun(), "not started: the poller failed before it came to that")
 }
 
 // tick advances. If it comes so late that the process must have stood still, answers that came
@@ -146,17 +138,18 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 		cycle = p.openCycle(slot, now)
 	}
 	for _, start := range slot.Starts {
-		b := batch{agent: start.Agent, runs: make([]check.Run, len(start.Checks)), latest: p.ledger.schedule.Latest(slot)}
-		for i, c := range start.Checks {
+		b := batch{agent: start.Agent, latest: p.ledger.schedule.Latest(slot)}
+		for _, c := range start.Checks {
 			run := check.Run{Agent: start.Agent, Check: c, Due: slot.Due, Deadline: p.ledger.schedule.LatestOf(slot, c)}
 			if c.HasResults() {
-				run.LastSequence = p.ledger.lastSequence(start.Agent.Name, c.Name)
-				b.runs[i] = p.ledger.background.Add(run)
+				p.startResults(run, now)
 			} else {
-				b.runs[i] = cycle.Add(run)
+				b.runs = append(b.runs, cycle.Add(run))
 			}
 		}
-		p.start(b, now)
+		if len(b.runs) > 0 {
+			p.start(b, now)
+		}
 	}
 	if slot.Last {
 		cycle.Seal()
@@ -164,6 +157,17 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 	if slot.Missed > 0 {
 		p.env.Observe(CyclesMissed{Cycles: slot.Missed})
 	}
+}
+
+// startResults asks for results, unless the last ones are still on their way to the reporter: they would
+// be asked for again.
+func (p *poller) startResults(run check.Run, now time.Time) {
+	last, known := p.ledger.lastSequence(run.Agent.Name, run.Check.Name)
+	if !known {
+		return
+	}
+	run.LastSequence = last
+	p.start(batch{agent: run.Agent, runs: []check.Run{p.ledger.background.Add(run)}, latest: run.Deadline}, now)
 }
 
 func (p *poller) openCycle(slot machine.Slot, now time.Time) *machine.Cycle {
@@ -187,53 +191,6 @@ func (p *poller) grace() time.Duration {
 	return min(max(p.env.Config.Poll.Interval/10, 100*time.Millisecond), time.Second)
 }
 
-// start sends a batch to its agent, lets it wait if too many agents are being polled, or fills
-// its runs if the agent is down or it is too late.
-func (p *poller) start(b batch, now time.Time) {
-	detail, down := p.down[b.agent.Name]
-	switch {
-	case down:
-		p.fail(b, check.NoAnswer, detail)
-	case !now.Before(b.latest):
-		p.fail(b, check.NoAnswer, "not started: the poller itself did not run when this was due")
-	case p.polled[b.agent] == 0 && len(p.polled) >= p.env.Config.Poll.MaxInFlight:
-		p.waiting = append(p.waiting, b)
-	default:
-		p.send(b, now)
-	}
-}
-
-func (p *poller) send(b batch, now time.Time) {
-	for i := range b.runs {
-		run := &b.runs[i]
-		if deadline := now.Add(run.Check.Timeout); deadline.Before(run.Deadline) {
-			run.Deadline = deadline
-		}
-		if run.Check.HasResults() {
-			p.ledger.background.SetDeadline(run.ID, run.Deadline)
-		} else if cycle, ok := p.ledger.cycle(run.ID.Cycle); ok {
-			cycle.SetDeadline(run.ID, run.Deadline)
-		}
-	}
-	p.polled[b.agent] += len(b.runs)
-	p.env.send(p.agents[b.agent], runChecks{runs: b.runs})
-}
-
-// startWaiting starts the batches that waited and now have a place, and settles those that waited
-// until they were too late to start.
-func (p *poller) startWaiting(now time.Time) {
-	for len(p.waiting) > 0 && !now.Before(p.waiting[0].latest) {
-		p.fail(p.waiting[0], check.Overrun, fmt.Sprintf(
-			"not started: poll.max_in_flight = %d agents were being polled until the next run was due", p.env.Config.Poll.MaxInFlight))
-		p.waiting = p.waiting[1:]
-	}
-	for len(p.waiting) > 0 && len(p.polled) < p.env.Config.Poll.MaxInFlight {
-		b := p.waiting[0]
-		p.waiting = p.waiting[1:]
-		p.start(b, now)
-	}
-}
-
 func (p *poller) settled(m settled, now time.Time) {
 	filled := false
 	if m.nothing {
@@ -245,16 +202,10 @@ func (p *poller) settled(m settled, now time.Time) {
 		p.env.Observe(StatusDiscarded{Agent: m.status.Agent.Name, Check: m.status.Check.Name})
 		return
 	}
-	p.release([]check.Run{{Agent: m.status.Agent}})
+	p.release([]check.Run{{Agent: m.status.Agent, Check: m.status.Check}})
 	p.startWaiting(now)
 	p.closeCycles(now)
-}
-
-// fail settles the runs of a batch that is not sent.
-func (p *poller) fail(b batch, reason check.Reason, detail string) {
-	for _, run := range b.runs {
-		p.fill(run.Failed(reason, detail, 0))
-	}
+	p.leave(now)
 }
 
 // fill takes the status of a run; false if the run has one already.
@@ -282,38 +233,27 @@ func (p *poller) forsakeResults(agent, detail string) []check.Run {
 	return p.endResults(p.ledger.background.Forsake(agent), detail)
 }
 
-// release takes back what send counted.
-func (p *poller) release(runs []check.Run) {
-	for _, run := range runs {
-		if p.polled[run.Agent]--; p.polled[run.Agent] <= 0 {
-			delete(p.polled, run.Agent)
-		}
-	}
-}
-
 func (p *poller) agentDown(m agentDown, now time.Time) {
 	p.down[m.name] = m.detail
-	p.waiting = slices.DeleteFunc(p.waiting, func(b batch) bool { return b.agent.Name == m.name })
+	for _, lane := range p.lanes() {
+		lane.waiting = slices.DeleteFunc(lane.waiting, func(b batch) bool { return b.agent.Name == m.name })
+	}
 	for _, c := range p.ledger.open {
 		p.release(c.Forsake(m.name, m.detail))
 	}
 	p.release(p.forsakeResults(m.name, m.detail))
 	p.startWaiting(now)
 	p.closeCycles(now)
+	p.leave(now)
 }
 
 func (p *poller) drain(by, now time.Time) {
 	p.draining, p.drainBy = true, by
-	for _, b := range p.waiting {
-		for _, run := range b.runs { // those of results are left out, as those that do not end in time
-			if !run.Check.HasResults() {
-				p.fill(run.Failed(check.NoAnswer, "not started: the poller was stopping", 0))
-			} else {
-				p.ledger.background.End(run.ID)
-			}
-		}
+	for _, b := range p.statuses.waiting {
+		p.fail(b, check.NoAnswer, "not started: the poller was stopping")
 	}
-	p.waiting = nil
+	p.ledger.background.Unbegun() // which are left out, as those that do not end in time
+	p.statuses.waiting, p.results.waiting = nil, nil
 	p.advance(now)
 }
 
@@ -339,7 +279,7 @@ func (p *poller) closeCycles(now time.Time) {
 func (p *poller) close(c *machine.Cycle, now time.Time) {
 	statuses := c.Close("the poller was stopped before the answer came")
 	reports, err := p.env.Identity.Reports(c.Time(), statuses)
-	p.ledger.closed(c, reports, func(n uint64) string {
+	p.ledger.closed(c, statuses, reports, func(n uint64) string {
 		return fmt.Sprintf("%s/%s/%d", p.env.Identity.PollerID, p.env.Boot, n)
 	})
 	p.sendReport(now)
@@ -349,7 +289,9 @@ func (p *poller) close(c *machine.Cycle, now time.Time) {
 	for _, r := range p.ledger.surplus() {
 		p.env.Observe(ReportDropped{ID: r.id, Cause: "the reporter did not take it in two poll intervals"})
 	}
-	p.env.Observe(summary(c, statuses, now.Sub(p.ledger.schedule.Begin(c.Index()))))
+	// The cycle that takes what is left at the stop has begun before its time.
+	took := max(0, now.Sub(p.ledger.schedule.Begin(c.Index())))
+	p.env.Observe(summary(c, statuses, took))
 }
 
 // sendReport sends the oldest report that is not taken: at first, and again when the reporter has
@@ -407,8 +349,10 @@ func (p *poller) arm(now time.Time) {
 			next = at
 		}
 	}
-	if len(p.waiting) > 0 && p.waiting[0].latest.Before(next) {
-		next = p.waiting[0].latest
+	for _, lane := range p.lanes() {
+		if len(lane.waiting) > 0 && lane.waiting[0].latest.Before(next) {
+			next = lane.waiting[0].latest
+		}
 	}
 	p.wait(now, next.Sub(now))
 }

@@ -159,6 +159,9 @@ func (r *reporter) shrink() wire.Outcome {
 	}
 	smaller, ok := r.parts[0].Smaller()
 	if !ok {
+		if r.parts[0].Small() && r.refused < wire.RefusedForGood {
+			return wire.Retry
+		}
 		return wire.SetAside
 	}
 	r.env.Observe(ReportSplit{ID: r.parts[0].ID, Parts: len(smaller), Limit: smaller[0].Limit})

@@ -204,9 +204,10 @@ func TestSequenceWaitsForTheReport(t *testing.T) {
 			w.checkers["a000"].results = f.results
 			w.start()
 			w.pass(30*time.Second - time.Millisecond)
-			w.wantAtCore("0s: [1]", "10s: [2]", "20s: [3]")
-			if got := f.lastSequences(); got != ",,s2" {
-				t.Errorf("asked from %q, want the second time from the beginning", got)
+			// At 10 s it is not known from where to ask on.
+			w.wantAtCore("0s: [1]", "10s:", "20s: [2]")
+			if got := f.lastSequences(); got != ",s1" {
+				t.Errorf("asked from %q", got)
 			}
 		}, func(o *actors.Options) {
 			o.Spool = &faultySpool{Spool: o.Spool, fault: func(n int) error {
@@ -248,6 +249,130 @@ func TestSequenceWaitsForTheReport(t *testing.T) {
 	})
 }
 
+// TestResultsAreNotAskedForTwice: a checker that hangs keeps the cycle open until the next results are
+// due; they are not asked for before the last ones are safe.
+func TestResultsAreNotAskedForTwice(t *testing.T) {
+	cfg := withResults(10*time.Second, 10*time.Second, time.Second)
+	cfg.Agents[0].Checks[0].Timeout = 10 * time.Second
+	run(t, cfg, func(w *world) {
+		f := &feed{}
+		w.checkers["a000"].ask = slow(10*time.Second - 51*time.Millisecond) // to the end of its turn
+		w.checkers["a000"].results = f.results
+		w.start()
+		w.pass(60 * time.Second)
+		for i, last := range strings.Split(f.lastSequences(), ",") {
+			if want := fmt.Sprint("s", i); last != want && i > 0 {
+				t.Errorf("the results are asked for from %s, want %s", last, want)
+			}
+		}
+	})
+}
+
+// TestResultsHaveRoomOfTheirOwn: those that take long are no reason for others to wait.
+func TestResultsHaveRoomOfTheirOwn(t *testing.T) {
+	cfg := settings(4, 1, 10*time.Second, time.Second)
+	cfg.Poll.MaxInFlight = 1
+	cfg.Agents[1].Checks = append(cfg.Agents[1].Checks, check.Check{
+		Name: "sweep", Type: "sweep", Method: check.StreamResults, Interval: 2 * time.Minute, Timeout: 90 * time.Second,
+	})
+	cfg.Agents[2].Checks = append(cfg.Agents[2].Checks, check.Check{
+		Name: "sweep", Type: "sweep", Method: check.StreamResults, Interval: 2 * time.Minute, Timeout: 90 * time.Second,
+	})
+	run(t, cfg, func(w *world) {
+		for _, agent := range []string{"a001", "a002"} {
+			w.checkers[agent].results = (&feed{takes: 40 * time.Second}).results
+		}
+		w.start()
+		w.pass(2*time.Minute - time.Millisecond)
+		results := 0
+		for _, d := range w.core.all() {
+			for _, s := range d.req.GetServices() {
+				if !s.GetAvailable() {
+					t.Errorf("%s/%s at %ds: %s", s.GetAgentId(), s.GetServiceName(), d.req.GetTimestamp(), s.GetMessage())
+				}
+				if s.GetSource() == "results" {
+					results++
+				}
+			}
+		}
+		if results != 2 { // one after the other
+			t.Errorf("%d results at core, want those of two agents", results)
+		}
+	})
+}
+
+// TestResultsGiveTheirPlaceUp: a run that never ends, or whose agent fails, makes room for others when
+// its time is up, or at once.
+func TestResultsGiveTheirPlaceUp(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fails bool
+		after time.Duration
+	}{
+		"it never ends":   {false, 5*time.Second + time.Second}, // the timeout, and the grace
+		"its agent fails": {true, 100 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := settings(2, 1, time.Minute, time.Second)
+			cfg.Poll.MaxInFlight = 1
+			for i := range cfg.Agents {
+				cfg.Agents[i].Checks = append(cfg.Agents[i].Checks, check.Check{
+					Name: "sweep", Type: "sweep", Method: check.StreamResults, Interval: time.Minute, Timeout: 5 * time.Second,
+				})
+			}
+			run(t, cfg, func(w *world) {
+				release := make(chan struct{})
+				defer close(release)
+				var first atomic.Bool
+				asked := make(chan time.Duration, 2)
+				began := time.Now()
+				for _, c := range w.checkers {
+					c.ask = shortly
+					c.results = func(context.Context, *check.Check, string) (check.Answer, error) {
+						asked <- time.Since(began)
+						if !first.Swap(true) {
+							if tt.fails {
+								panicOnce(c)
+							}
+							<-release
+						}
+						return check.Answer{Available: true}, nil
+					}
+				}
+				w.start()
+				w.pass(30 * time.Second)
+				<-asked
+				select {
+				case at := <-asked:
+					if at > tt.after+50*time.Millisecond || at < tt.after-50*time.Millisecond {
+						t.Errorf("the other results were asked for after %v, want %v", at, tt.after)
+					}
+				default:
+					t.Error("the other results were not asked for")
+				}
+			})
+		})
+	}
+}
+
+// TestNewsAfterFailure: that there are no news tells that the checker is well again.
+func TestNewsAfterFailure(t *testing.T) {
+	run(t, withResults(10*time.Second, 10*time.Second, time.Second), func(w *world) {
+		var asked atomic.Int64
+		w.checkers["a000"].results = func(context.Context, *check.Check, string) (check.Answer, error) {
+			if asked.Add(1) == 1 {
+				return check.Answer{}, check.Failf(check.NotFound, nil, "nothing of that name")
+			}
+			return check.Answer{Available: true, Nothing: true}, nil
+		}
+		w.start()
+		w.pass(20*time.Second - time.Millisecond)
+		changed := seen[actors.StatusChanged](w)
+		if len(changed) != 2 || changed[0].Reason != check.NotFound || !changed[1].Available {
+			t.Errorf("told: %+v", changed)
+		}
+	})
+}
+
 // TestResultsOfAnAgentThatFails are no_answer at once, like its other runs; the late answer is nobody's.
 func TestResultsOfAnAgentThatFails(t *testing.T) {
 	run(t, withResults(10*time.Second, 20*time.Second, 19*time.Second), func(w *world) {
@@ -278,6 +403,23 @@ func TestResultsThatNeverEnd(t *testing.T) {
 		w.pass(time.Millisecond)
 		if n := len(seen[actors.StatusDiscarded](w)); n != 1 {
 			t.Errorf("%d answers were discarded, want the late one", n)
+		}
+	})
+}
+
+// TestStopWhenResultsHaveNothing: the stop goes on as soon as the last run ends, whatever it comes to.
+func TestStopWhenResultsHaveNothing(t *testing.T) {
+	run(t, withResults(10*time.Second, time.Minute, 50*time.Second), func(w *world) {
+		w.checkers["a000"].results = func(context.Context, *check.Check, string) (check.Answer, error) {
+			time.Sleep(2 * time.Second)
+			return check.Answer{Nothing: true}, nil
+		}
+		w.start()
+		w.pass(time.Second)
+		began := time.Now()
+		w.stop()
+		if took := time.Since(began); took > 1500*time.Millisecond {
+			t.Errorf("stopping took %v, though the last run ended after 1s", took)
 		}
 	})
 }

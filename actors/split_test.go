@@ -111,7 +111,7 @@ func TestExhaustedOnceIsTriedAgain(t *testing.T) {
 // TestExhaustedStatusIsSetAside: one status that core never takes, however small the chunks, is given
 // up, and told; all others arrive.
 func TestExhaustedStatusIsSetAside(t *testing.T) {
-	run(t, settings(5, 1, 2*time.Minute, time.Second), func(w *world) {
+	run(t, settings(5, 1, 3*time.Minute, time.Second), func(w *world) {
 		var limits []int
 		var inChunks []bool
 		w.core.fault = func(_ context.Context, d wire.Delivery) error {
@@ -122,7 +122,7 @@ func TestExhaustedStatusIsSetAside(t *testing.T) {
 			return errExhausted
 		}
 		w.start()
-		w.pass(2*time.Minute - time.Millisecond)
+		w.pass(3*time.Minute - time.Millisecond)
 		w.wantOnce(1, "a002")
 		var aside []actors.DeliveryFailed
 		for _, f := range seen[actors.DeliveryFailed](w) {
@@ -133,14 +133,35 @@ func TestExhaustedStatusIsSetAside(t *testing.T) {
 		if len(aside) != 1 || status.Code(aside[0].Err) != codes.ResourceExhausted {
 			t.Errorf("set aside: %+v, want one", aside)
 		}
-		// Twice with all five, twice with three, or two, twice alone, twice in chunks.
-		if n := len(limits); n != 8 || !inChunks[n-1] || !inChunks[n-2] || inChunks[n-3] || limits[n-1] > 64<<10 {
+		// Twice with all five, twice with three, twice alone; in chunks as often as something that
+		// small is tried.
+		if n := len(limits); n != 6+wire.RefusedForGood || slices.Index(inChunks, true) != 6 || limits[n-1] > 64<<10 {
 			t.Errorf("tried with limits %v, in chunks: %v", limits, inChunks)
 		}
 		if kept, _ := w.o.Spool.Kept(); kept != 0 {
 			t.Errorf("%d reports are still kept", kept)
 		}
 	})
+}
+
+// TestExhaustedForAWhile: nothing that is small is lost for a core that is short of something for half a
+// minute.
+func TestExhaustedForAWhile(t *testing.T) {
+	for _, agents := range []int{0, 1, 20} {
+		t.Run(fmt.Sprint(agents, " agents"), func(t *testing.T) {
+			run(t, settings(agents, 1, 30*time.Second, time.Second), func(w *world) {
+				w.core.fault = func(context.Context, wire.Delivery) error { return errExhausted }
+				w.start()
+				w.pass(20 * time.Second)
+				w.core.setFault(nil)
+				w.pass(10*time.Second - time.Millisecond)
+				w.wantOnce(1)
+				if n := len(w.core.all()); n == 0 {
+					t.Error("not even the heartbeat has arrived")
+				}
+			})
+		})
+	}
 }
 
 // TestReporterFailsBetweenParts: it is not known which parts core has, so it gets the report again.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -297,4 +298,28 @@ func TestCoreWithASmallerLimit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHostNames: the address of a name is looked up beside, and is in the first report already, for all
+// names are asked for at the start.
+func TestHostNames(t *testing.T) {
+	run(t, func(w *world) {
+		w.lookup = func(_ context.Context, name string) ([]netip.Addr, error) {
+			if name == "hung.example" {
+				time.Sleep(time.Hour)
+			}
+			return []netip.Addr{netip.MustParseAddr("192.0.2.9")}, nil
+		}
+		w.checker("127.2.0.1:1", sim.Slow(100*time.Millisecond))
+		w.startWith(plain + "[agents.a]\naddress = \"127.2.0.1:1\"\nchecks = [{ name = \"db\", type = \"port\", details = \"db.example:5432\" }," +
+			" { name = \"hung\", type = \"port\", details = \"hung.example:1\" }]\n")
+		w.pass(time.Second)
+		all := w.wantWhole(1, 2, 10*time.Second)[0]
+		if got := all["a/db"]; !strings.Contains(got, `"host_ip":"192.0.2.9","ip":"192.0.2.9","host_name":"db.example"`) {
+			t.Errorf("the one that is known: %s", got)
+		}
+		if got := all["a/hung"]; !strings.Contains(got, `"host_name":"hung.example"`) || strings.Contains(got, "host_ip") {
+			t.Errorf("the one that is not: %s", got)
+		}
+	})
 }

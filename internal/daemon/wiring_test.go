@@ -33,7 +33,7 @@ func (w *world) startWith(toml string) {
 	}
 	w.daemon = daemon.New(daemon.Options{
 		Config: cfg, Log: zerolog.New(zerolog.NewTestWriter(w.t)).Level(zerolog.ErrorLevel),
-		Observe: w.observe, Dial: w.net.Dial,
+		Observe: w.observe, Dial: w.net.Dial, Lookup: w.find,
 	})
 	if err := w.daemon.Start(w.t.Context()); err != nil {
 		w.t.Fatal(err)

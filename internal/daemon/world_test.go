@@ -1,7 +1,10 @@
 package daemon_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +18,7 @@ import (
 	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/daemon"
 	"github.com/serviceradar/poller/internal/sim"
+	"github.com/serviceradar/poller/internal/transport"
 )
 
 // world is a daemon in a bubble that speaks gRPC, over a network in memory, to simulated checkers
@@ -26,6 +30,7 @@ type world struct {
 	coreServer *sim.Server
 	checkers   []*sim.Server
 	daemon     *daemon.Daemon
+	lookup     transport.LookupFunc // of hosts; nothing is found if it is nil
 
 	mu     sync.Mutex
 	events []actors.Event
@@ -52,6 +57,13 @@ func (w *world) end() {
 		s.Stop()
 	}
 	w.pass(time.Millisecond) // what the ends of connections still do
+}
+
+func (w *world) find(ctx context.Context, name string) ([]netip.Addr, error) {
+	if w.lookup == nil {
+		return nil, errors.New("no such host")
+	}
+	return w.lookup(ctx, name)
 }
 
 // coreUp lets core listen, in plaintext unless credentials are given.
@@ -107,7 +119,7 @@ func (w *world) start(interval, timeout time.Duration, more string) {
 	}
 	w.daemon = daemon.New(daemon.Options{
 		Config: cfg, Log: zerolog.New(zerolog.NewTestWriter(w.t)).Level(zerolog.ErrorLevel),
-		Observe: w.observe, Dial: w.net.Dial,
+		Observe: w.observe, Dial: w.net.Dial, Lookup: w.find,
 	})
 	if err := w.daemon.Start(w.t.Context()); err != nil {
 		w.t.Fatal(err)

@@ -14,26 +14,30 @@ const NoCycle = -1
 // Background keeps the runs that no cycle waits for: those of results, which may take longer than a
 // cycle. Their statuses go into the cycle that is open when they end. The zero Background is empty.
 type Background struct {
-	runs map[int]check.Run
+	runs map[int]*backgroundRun
 	next int
+}
+
+type backgroundRun struct {
+	check.Run
+	begun bool
 }
 
 // Add takes a run in and returns it with its ID.
 func (b *Background) Add(run check.Run) check.Run {
 	if b.runs == nil {
-		b.runs = make(map[int]check.Run)
+		b.runs = make(map[int]*backgroundRun)
 	}
 	run.ID = check.RunID{Cycle: NoCycle, Seq: b.next}
 	b.next++
-	b.runs[run.ID.Seq] = run
+	b.runs[run.ID.Seq] = &backgroundRun{Run: run}
 	return run
 }
 
-// SetDeadline moves the deadline of a run that starts only now.
-func (b *Background) SetDeadline(id check.RunID, deadline time.Time) {
+// Begin says that a run starts only now, and when it has to end.
+func (b *Background) Begin(id check.RunID, deadline time.Time) {
 	if run, ok := b.runs[b.seq(id)]; ok {
-		run.Deadline = deadline
-		b.runs[id.Seq] = run
+		run.Deadline, run.begun = deadline, true
 	}
 }
 
@@ -67,19 +71,24 @@ func (b *Background) NextExpiry(grace time.Duration) (time.Time, bool) {
 
 // Expire takes out the runs whose deadline passed at least the grace ago, and returns them.
 func (b *Background) Expire(now time.Time, grace time.Duration) []check.Run {
-	return b.takeOut(func(run check.Run) bool { return !now.Before(run.Deadline.Add(grace)) })
+	return b.takeOut(func(run *backgroundRun) bool { return !now.Before(run.Deadline.Add(grace)) })
 }
 
 // Forsake takes out the runs of an agent that can answer no more, and returns them.
 func (b *Background) Forsake(agent string) []check.Run {
-	return b.takeOut(func(run check.Run) bool { return run.Agent.Name == agent })
+	return b.takeOut(func(run *backgroundRun) bool { return run.Agent.Name == agent })
 }
 
-func (b *Background) takeOut(which func(check.Run) bool) []check.Run {
+// Unbegun takes out the runs that nobody began, and returns them.
+func (b *Background) Unbegun() []check.Run {
+	return b.takeOut(func(run *backgroundRun) bool { return !run.begun })
+}
+
+func (b *Background) takeOut(which func(*backgroundRun) bool) []check.Run {
 	var out []check.Run
 	for seq, run := range b.runs {
 		if which(run) {
-			out = append(out, run)
+			out = append(out, run.Run)
 			delete(b.runs, seq)
 		}
 	}

@@ -101,7 +101,7 @@ func (m *backgroundModel) forsake(t *rapid.T) {
 func (m *backgroundModel) deadline(t *rapid.T) {
 	i := m.drawRun(t)
 	m.all[i].Deadline = drawTime(t)
-	m.b.SetDeadline(m.all[i].ID, m.all[i].Deadline)
+	m.b.Begin(m.all[i].ID, m.all[i].Deadline)
 }
 
 // check compares what the background says of itself.
@@ -155,14 +155,14 @@ func TestBackground(t *testing.T) {
 	first, second := add(web, 30*time.Second), add(db, 10*time.Second)
 	add(web, 20*time.Second)
 	add(db, 20*time.Second)
-	b.SetDeadline(second.ID, start.Add(40*time.Second))
+	b.Begin(second.ID, start.Add(40*time.Second))
 	next, _ := b.NextExpiry(grace)
 	want("next expiry", since(next), "+21s")
 	want("just before it", seqs(b.Expire(next.Add(-1), grace)), []int(nil))
 	want("at it", seqs(b.Expire(next, grace)), []int{2, 3})
 	want("the first end", b.End(first.ID), true)
 	want("the second", b.End(first.ID), false)
-	b.SetDeadline(first.ID, start)
+	b.Begin(first.ID, start)
 	want("under way", b.Len(), 1)
 	add(web, 50*time.Second)
 	add(web, 0)

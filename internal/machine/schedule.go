@@ -27,16 +27,17 @@ const runMargin = 50 * time.Millisecond
 
 // Schedule yields slots: which agents to start with which checks, and when. Cycle k begins at
 // exactly start + k·interval, however late it is asked, so nothing drifts. A check whose interval
-// is m cycles is due in every m-th, beginning with cycle 0. An agent's slot depends only on its
-// name and the number of slots.
+// is m cycles is due in every m-th, beginning with cycle 0; if that was passed over, in the next one
+// that is not. An agent's slot depends only on its name and the number of slots.
 type Schedule struct {
 	start    time.Time
 	interval time.Duration
 	slot     time.Duration
 	slots    [][]*check.Agent
 
-	cycle int64 // of the next slot
-	next  int   // the next slot's place in it
+	cycle  int64 // of the next slot
+	next   int   // the next slot's place in it
+	before int64 // the cycle that was yielded before that of the next slot; -1 if there is none
 }
 
 // Slot is a moment of a cycle and what is due then.
@@ -63,7 +64,7 @@ type Start struct {
 // the interval demands it. The first slot is due at start.
 func NewSchedule(agents []check.Agent, interval time.Duration, rate int, start time.Time) *Schedule {
 	length, n := slotPlan(len(agents), interval, rate)
-	s := &Schedule{start: start, interval: interval, slot: length, slots: make([][]*check.Agent, n)}
+	s := &Schedule{start: start, interval: interval, slot: length, slots: make([][]*check.Agent, n), before: -1}
 	for i := range agents {
 		at := slotOf(agents[i].Name, n)
 		s.slots[at] = append(s.slots[at], &agents[i])
@@ -115,10 +116,13 @@ func (s *Schedule) Latest(slot Slot) time.Time { return slot.Due.Add(s.interval 
 
 // LatestOf returns when a run of a check in a slot must have ended.
 func (s *Schedule) LatestOf(slot Slot, c *check.Check) time.Time {
-	if c.HasResults() { // no cycle waits for it
-		return slot.Due.Add(c.Interval - runMargin)
+	if !c.HasResults() {
+		return s.Latest(slot)
 	}
-	return s.Latest(slot)
+	// No cycle waits for it.
+	every := s.every(c)
+	next := (slot.Cycle/every + 1) * every
+	return slot.Due.Add(time.Duration(next-slot.Cycle)*s.interval - runMargin)
 }
 
 // Slots tells how many slots a cycle has and how long each lasts.
@@ -149,7 +153,7 @@ func (s *Schedule) Step(now time.Time) (Slot, bool) {
 	}
 	s.next++
 	if slot.Last {
-		s.cycle, s.next = s.cycle+1, 0
+		s.before, s.cycle, s.next = s.cycle, s.cycle+1, 0
 	}
 	return slot, true
 }
@@ -167,10 +171,14 @@ func (s *Schedule) starts() []Start {
 func (s *Schedule) dueChecks(agent *check.Agent) []*check.Check {
 	checks := make([]*check.Check, 0, len(agent.Checks))
 	for i := range agent.Checks {
-		every := max(1, int64(agent.Checks[i].Interval/s.interval))
-		if s.cycle%every == 0 {
+		// Also if it was due in a cycle that was passed over: its next turn may be far away.
+		every := s.every(&agent.Checks[i])
+		if s.before < 0 || s.cycle/every != s.before/every {
 			checks = append(checks, &agent.Checks[i])
 		}
 	}
 	return checks
 }
+
+// every returns the interval of a check in cycles.
+func (s *Schedule) every(c *check.Check) int64 { return max(1, int64(c.Interval/s.interval)) }

@@ -134,6 +134,9 @@ type Delivery struct {
 // messages.
 const leastChunk = 64 << 10
 
+// Small tells whether a delivery is so small that any server takes it in one message.
+func (d Delivery) Small() bool { return len(d.Body) <= leastChunk }
+
 // Smaller returns what to send instead of a delivery that core finds too large: its halves, if it
 // has several statuses; else the same in chunks, which get smaller each time. False means that there
 // is nothing left to try.

@@ -41,6 +41,11 @@ func (o Outcome) String() string {
 // it may be busy, or it may not take messages of that size.
 const RefusedTwice = 2
 
+// RefusedForGood is how often core may answer ResourceExhausted to what can't be made smaller and is
+// small already, before it is set aside: size can hardly be the cause, and with the pauses between tries
+// a core that is short of something has about a minute to recover.
+const RefusedForGood = 20
+
 // Exhausted tells whether core refused a delivery for want of resources, which its size may be.
 func Exhausted(err error) bool { return err != nil && status.Code(err) == codes.ResourceExhausted }
 

@@ -150,6 +150,9 @@ func wantParts(t failer, whole Delivery) {
 		}
 		smaller, ok := part.Smaller()
 		if !ok {
+			if !part.InChunks || len(r.GetServices()) > 1 {
+				t.Fatalf("%d statuses of %d bytes are given up without chunks", len(r.GetServices()), len(part.Body))
+			}
 			done, parts = append(done, part), parts[1:]
 			continue
 		}
