@@ -169,7 +169,7 @@ func (f *fields) rest() {
 	for _, kid := range f.of.kids {
 		if !f.knows(kid.key) && !told[kid.key] {
 			told[kid.key] = true
-			f.note(f.at, kid.path(), "not carried: the poller has no such setting")
+			f.note(f.at, kid.path(), "not carried: not a setting of ServiceRadar's that is taken over")
 		}
 	}
 }
