@@ -16,9 +16,10 @@ var contract = []struct {
 	{"1", "a checker's health, under any name or none, makes nothing look down", []string{
 		"internal/transport.TestHealth", "internal/transport.TestHealthIsNotAsked", "internal/transport.TestHealthHangs",
 		"actors.TestHealthDecidesNothing", "actors.TestHealthIsNotAskedOfACheckerWithoutIt", "actors.TestHealthIsAskedOncePerConnection",
+		"internal/daemon.TestHealthOfAllKinds",
 	}},
 	{"2", "what a check asks: the agent's name, the target as details, the port", []string{
-		"internal/transport.TestAsk", "internal/daemon.TestIdentityReachesCoreAndCheckers",
+		"internal/transport.TestAsk", "internal/daemon.TestIdentityReachesCoreAndCheckers", "internal/daemon.TestPoorAnswers",
 	}},
 	{"3", "results at their interval, from the last sequence; none, no news, not found", []string{
 		"internal/transport.TestResultsRequest", "internal/transport.TestGetResults", "internal/transport.TestStreamResults",

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/internal/sim"
@@ -322,4 +323,70 @@ func TestHostNames(t *testing.T) {
 			t.Errorf("the one that is not: %s", got)
 		}
 	})
+}
+
+// TestPoorAnswers: a checker that names nothing and measures nothing is reported under the names that
+// it was asked with, and with the time that the call took.
+func TestPoorAnswers(t *testing.T) {
+	run(t, func(w *world) {
+		const took = 50 * time.Millisecond
+		w.checker("127.2.0.1:1", sim.Behaviour{
+			Answer: func(context.Context, *monitoring.StatusRequest) (*monitoring.StatusResponse, error) {
+				time.Sleep(took)
+				return &monitoring.StatusResponse{Available: true}, nil
+			},
+			Results: func(context.Context, *monitoring.ResultsRequest) (*monitoring.ResultsResponse, error) {
+				time.Sleep(took)
+				return &monitoring.ResultsResponse{Available: true}, nil
+			},
+		})
+		w.startWith(plain + "[agents.a]\naddress = \"127.2.0.1:1\"\nchecks = [{ name = \"x\", type = \"port\" }," +
+			" { name = \"y\", type = \"list\", results_interval = \"1m\" }]\n")
+		w.pass(20*time.Second - time.Millisecond)
+		seen := make(map[string]bool)
+		for _, d := range w.reports() {
+			for _, s := range d.Services {
+				seen[s.GetServiceName()] = true
+				if s.GetAgentId() != "a" || s.GetPollerId() != "p" || !slices.Contains([]string{"port", "list"}, s.GetServiceType()) || !s.GetAvailable() {
+					t.Errorf("reported as %v", s)
+				}
+				if got := time.Duration(s.GetResponseTime()); got < took || got > took+10*time.Millisecond {
+					t.Errorf("%s: response time %v, want what the call took, %v", s.GetServiceName(), got, took)
+				}
+			}
+		}
+		if len(seen) != 2 {
+			t.Errorf("core has %v, want both checks", seen)
+		}
+	})
+}
+
+// TestHealthOfAllKinds: whatever a checker says of its health, or if it says nothing, its answers count.
+func TestHealthOfAllKinds(t *testing.T) {
+	for name, health := range map[string]func(context.Context) error{
+		"no such service": func(context.Context) error { return status.Error(codes.NotFound, "unknown service") },
+		"not implemented": func(context.Context) error {
+			return status.Error(codes.Unimplemented, "unknown service grpc.health.v1.Health")
+		},
+		"an error": func(context.Context) error { return status.Error(codes.Internal, "no idea") },
+		"hangs": func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(w *world) {
+				b := named(10)
+				b.Health = health
+				w.checker("127.2.0.1:1", b)
+				w.startWith(plain + agents("a", 1, 2, "127.2.0.1:1") +
+					strings.Replace(agents("b", 1, 2, "127.2.0.1:1"), "]\n", "]\nhealth_service = \"somebody.Else\"\n", 1))
+				w.pass(60*time.Second - time.Millisecond)
+				w.wantCycles(6, 2, 2)
+				if moved := w.breakerMoves("a000") + w.breakerMoves("b000"); moved != "" {
+					t.Errorf("a breaker moved: %s", moved)
+				}
+			})
+		})
+	}
 }
