@@ -129,7 +129,11 @@ func (a *agent) start(run check.Run) {
 		a.settle(run, run.FailedBy(err, 0))
 		return
 	}
-	permit, admitted := a.breaker.Ask()
+	ask := a.breaker.Ask
+	if run.Check.HasResults() {
+		ask = a.breaker.AskAside
+	}
+	permit, admitted := ask()
 	if !admitted {
 		a.settle(run, run.Failed(check.CircuitOpen, a.refusal(), 0))
 		return

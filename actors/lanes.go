@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -11,8 +12,19 @@ import (
 type lane struct {
 	// polled counts, for each agent that is being polled, the runs it has not answered.
 	polled map[*check.Agent]int
-	// waiting are the runs that were due while there was no room, oldest first.
+	// waiting are the runs that were due while there was no room, those first that can wait least.
 	waiting []batch
+}
+
+// add lets a batch wait.
+func (l *lane) add(b batch) {
+	at, _ := slices.BinarySearchFunc(l.waiting, b, func(x, y batch) int {
+		if x.latest.After(y.latest) {
+			return 1
+		}
+		return -1 // behind those that can wait as long
+	})
+	l.waiting = slices.Insert(l.waiting, at, b)
 }
 
 // batch is one agent's runs of one slot, all in the same lane.
@@ -27,14 +39,13 @@ type batch struct {
 // its runs if the agent is down or it is too late.
 func (p *poller) start(b batch, now time.Time) {
 	lane := p.lane(b.runs[0].Check)
-	detail, down := p.down[b.agent.Name]
 	switch {
-	case down:
-		p.fail(b, check.NoAnswer, detail)
+	case p.down[b.agent.Name]:
+		p.fail(b, check.NoAnswer, p.falls[b.agent.Name].detail)
 	case !now.Before(b.latest):
 		p.fail(b, check.NoAnswer, "not started: the poller itself did not run when this was due")
 	case lane.polled[b.agent] == 0 && len(lane.polled) >= p.env.Config.Poll.MaxInFlight:
-		lane.waiting = append(lane.waiting, b)
+		lane.add(b)
 	default:
 		p.send(b, now)
 	}
@@ -66,9 +77,12 @@ func (p *poller) send(b batch, now time.Time) {
 	p.env.send(p.agents[b.agent], runChecks{runs: b.runs})
 }
 
-// startWaiting starts the batches that waited and now have a place, and settles those that waited
-// until they were too late to start.
+// startWaiting starts what waited and need not any more: results from where it is known by now, and
+// batches that now have a place. It settles those that waited until they were too late to start.
 func (p *poller) startWaiting(now time.Time) {
+	for _, run := range p.ledger.owed {
+		p.startResults(run, now)
+	}
 	limit := p.env.Config.Poll.MaxInFlight
 	for _, lane := range p.lanes() {
 		for len(lane.waiting) > 0 && !now.Before(lane.waiting[0].latest) {

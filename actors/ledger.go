@@ -24,6 +24,10 @@ type ledger struct {
 	// are those that it does not have yet: until it has, there is nowhere to ask on from.
 	sequences map[sequenceKey]string
 	pending   map[sequenceKey]bool
+	// owed are the runs of results that were due while it was not known from where to ask.
+	owed map[sequenceKey]check.Run
+	// falls counts, for each agent, the failures after which its runs were filled in.
+	falls map[string]int
 	// untaken are the reports that the reporter has not confirmed, oldest first.
 	untaken []report
 	// reports counts reports, for their ids.
@@ -36,14 +40,24 @@ type ledger struct {
 type sequenceKey struct{ agent, check string }
 
 func newLedger(s *machine.Schedule) *ledger {
-	return &ledger{schedule: s, sequences: make(map[sequenceKey]string), pending: make(map[sequenceKey]bool)}
+	return &ledger{
+		schedule: s, sequences: make(map[sequenceKey]string), pending: make(map[sequenceKey]bool),
+		owed: make(map[sequenceKey]check.Run), falls: make(map[string]int),
+	}
 }
 
 // lastSequence returns where the results of an agent's check stand; false if that is not known,
-// because some are on their way to the reporter.
-func (l *ledger) lastSequence(agent, check string) (string, bool) {
-	key := sequenceKey{agent, check}
-	return l.sequences[key], !l.pending[key]
+// because they are being asked for, or are on their way to the reporter.
+func (l *ledger) lastSequence(run *check.Run) (string, bool) {
+	key := sequenceKey{run.Agent.Name, run.Check.Name}
+	return l.sequences[key], !l.pending[key] && !l.background.Has(run.Check)
+}
+
+// nothingNew takes the sequence of an answer that has nothing to report, and so can't be lost.
+func (l *ledger) nothingNew(status *check.Status) {
+	if key := keyOf(status); status.Sequence != "" && !l.pending[key] {
+		l.sequences[key] = status.Sequence
+	}
 }
 
 // include puts the status of results into the newest cycle, or keeps it for the next one.

@@ -45,7 +45,8 @@ func resultsOf(name, sequence string) check.Status {
 
 func wantStand(t *testing.T, l *ledger, what, name, sequence string, known bool) {
 	t.Helper()
-	if got, ok := l.lastSequence("a", name); got != sequence || ok != known {
+	run := &check.Run{Agent: &check.Agent{Name: "a"}, Check: &check.Check{Name: name}}
+	if got, ok := l.lastSequence(run); got != sequence || ok != known {
 		t.Errorf("%s: results of %s stand at %q, known: %v; want %q, %v", what, name, got, ok, sequence, known)
 	}
 }

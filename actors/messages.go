@@ -20,8 +20,11 @@ type (
 		status  check.Status
 		nothing bool
 	}
-	// agentDown: root → poller. The agent can't answer until agentUp; detail says why.
-	agentDown struct{ name, detail string }
+	// agentDown: root → poller. The agent can't answer until agentUp.
+	agentDown struct {
+		name string
+		fall fall
+	}
 	// agentUp: root → poller. The agent takes runs again.
 	agentUp struct{ name string }
 	// reporterUp: root → poller. The reporter was started again; what it was sent may be lost.
@@ -111,4 +114,10 @@ type report struct {
 	// sequences are where results stand once the report is taken.
 	sequences []check.Sequence
 	sent      time.Time // when it last went to the reporter; zero if it did not yet
+}
+
+// fall is an agent's last failure: how many there have been with it, and what to say of its runs.
+type fall struct {
+	n      int
+	detail string
 }

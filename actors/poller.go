@@ -28,8 +28,9 @@ type poller struct {
 	next   time.Time // when the timer was to fire
 	late   bool      // the last tick came late, and answers have been let in since
 	agents map[*check.Agent]*actor.PID
-	// down are the agents that can't answer, and why.
-	down map[string]string
+	// down are the agents that can't answer; falls are the last failures of agents.
+	down  map[string]bool
+	falls map[string]fall
 	// statuses and results are apart, because results may take long and nobody waits for them.
 	statuses, results lane
 	// draining: nothing is started any more; drainBy is when open cycles close as they are.
@@ -38,9 +39,9 @@ type poller struct {
 	left     bool // drained was said
 }
 
-func newPoller(e *env, self *actor.PID, l *ledger, down map[string]string, drainBy time.Time) *poller {
+func newPoller(e *env, self *actor.PID, l *ledger, down map[string]bool, falls map[string]fall, drainBy time.Time) *poller {
 	p := &poller{
-		env: e, self: self, ledger: l, down: down,
+		env: e, self: self, ledger: l, down: down, falls: falls,
 		draining: !drainBy.IsZero(), drainBy: drainBy,
 		agents:   make(map[*check.Agent]*actor.PID, len(e.Config.Agents)),
 		statuses: lane{polled: make(map[*check.Agent]int)},
@@ -70,9 +71,11 @@ func (p *poller) Receive(ctx actor.Context) {
 	case agentUp:
 		delete(p.down, m.name)
 	case taken:
+		now := time.Now()
 		p.ledger.take(m.id, !m.dropped)
-		p.sendReport(time.Now())
-		p.leave(time.Now())
+		p.sendReport(now)
+		p.startWaiting(now)
+		p.leave(now)
 	case drain:
 		p.drain(m.by, time.Now())
 	case *actor.Stopping:
@@ -89,14 +92,16 @@ func (p *poller) inherit() {
 		if c.Index() < p.ledger.schedule.Cycle() {
 			c.Seal() // the predecessor may not have come to it
 		}
-		for name, detail := range p.down {
-			c.Forsake(name, detail)
+	}
+	for name, f := range p.falls {
+		if p.ledger.falls[name] != f.n { // the predecessor did not hear of it
+			p.forsake(name, f)
 		}
 	}
-	for name, detail := range p.down {
-		p.forsakeResults(name, detail)
+	unbegun := p.ledger.background.Unbegun()
+	if !p.draining {
+		p.endResults(unbegun, "not started: the poller failed before it came to that")
 	}
-	p.endResults(p.ledger.background.Unbegun(), "not started: the poller failed before it came to that")
 }
 
 // tick advances. If it comes so late that the process must have stood still, answers that came
@@ -159,13 +164,16 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 	}
 }
 
-// startResults asks for results, unless the last ones are still on their way to the reporter: they would
-// be asked for again.
+// startResults asks for results. While the last ones are still on their way to the reporter that has to
+// wait, or they would come again.
 func (p *poller) startResults(run check.Run, now time.Time) {
-	last, known := p.ledger.lastSequence(run.Agent.Name, run.Check.Name)
+	key := sequenceKey{run.Agent.Name, run.Check.Name}
+	last, known := p.ledger.lastSequence(&run)
 	if !known {
+		p.ledger.owed[key] = run
 		return
 	}
+	delete(p.ledger.owed, key)
 	run.LastSequence = last
 	p.start(batch{agent: run.Agent, runs: []check.Run{p.ledger.background.Add(run)}, latest: run.Deadline}, now)
 }
@@ -192,9 +200,14 @@ func (p *poller) grace() time.Duration {
 }
 
 func (p *poller) settled(m settled, now time.Time) {
+	if p.left { // there is no report any more that it could go into
+		return
+	}
 	filled := false
 	if m.nothing {
-		filled = p.ledger.background.End(m.status.ID)
+		if filled = p.ledger.background.End(m.status.ID); filled {
+			p.ledger.nothingNew(&m.status)
+		}
 	} else {
 		filled = p.fill(m.status)
 	}
@@ -229,19 +242,21 @@ func (p *poller) endResults(runs []check.Run, detail string) []check.Run {
 	return runs
 }
 
-func (p *poller) forsakeResults(agent, detail string) []check.Run {
-	return p.endResults(p.ledger.background.Forsake(agent), detail)
+// forsake fills in the runs of an agent that has failed.
+func (p *poller) forsake(agent string, f fall) {
+	p.falls[agent], p.ledger.falls[agent] = f, f.n
+	for _, lane := range p.lanes() {
+		lane.waiting = slices.DeleteFunc(lane.waiting, func(b batch) bool { return b.agent.Name == agent })
+	}
+	for _, c := range p.ledger.open {
+		p.release(c.Forsake(agent, f.detail))
+	}
+	p.release(p.endResults(p.ledger.background.Forsake(agent), f.detail))
 }
 
 func (p *poller) agentDown(m agentDown, now time.Time) {
-	p.down[m.name] = m.detail
-	for _, lane := range p.lanes() {
-		lane.waiting = slices.DeleteFunc(lane.waiting, func(b batch) bool { return b.agent.Name == m.name })
-	}
-	for _, c := range p.ledger.open {
-		p.release(c.Forsake(m.name, m.detail))
-	}
-	p.release(p.forsakeResults(m.name, m.detail))
+	p.down[m.name] = true
+	p.forsake(m.name, m.fall)
 	p.startWaiting(now)
 	p.closeCycles(now)
 	p.leave(now)
@@ -253,6 +268,7 @@ func (p *poller) drain(by, now time.Time) {
 		p.fail(b, check.NoAnswer, "not started: the poller was stopping")
 	}
 	p.ledger.background.Unbegun() // which are left out, as those that do not end in time
+	clear(p.ledger.owed)
 	p.statuses.waiting, p.results.waiting = nil, nil
 	p.advance(now)
 }

@@ -32,12 +32,13 @@ func withResults(interval, resultsInterval, timeout time.Duration) *config.Confi
 type feed struct {
 	mu    sync.Mutex
 	asked []string // the last sequences
+	at    []time.Time
 	takes time.Duration
 }
 
 func (f *feed) results(ctx context.Context, _ *check.Check, last string) (check.Answer, error) {
 	f.mu.Lock()
-	f.asked = append(f.asked, last)
+	f.asked, f.at = append(f.asked, last), append(f.at, time.Now())
 	n := len(f.asked)
 	f.mu.Unlock()
 	select {
@@ -167,9 +168,8 @@ func TestNothingToReport(t *testing.T) {
 				var asked atomic.Int64
 				w.checkers["a000"].ask = shortly
 				w.checkers["a000"].results = func(_ context.Context, _ *check.Check, last string) (check.Answer, error) {
-					asked.Add(1)
-					if last != "" {
-						t.Errorf("asked from %q, which was never reported", last)
+					if want := tt.answer.Sequence; asked.Add(1) > 1 && last != want {
+						t.Errorf("asked from %q, want the last that was seen, %q", last, want)
 					}
 					return tt.answer, tt.err
 				}
@@ -204,9 +204,9 @@ func TestSequenceWaitsForTheReport(t *testing.T) {
 			w.checkers["a000"].results = f.results
 			w.start()
 			w.pass(30*time.Second - time.Millisecond)
-			// At 10 s it is not known from where to ask on.
+			// At 10 s it is not known from where to ask on; then, with the cycle closed, it is.
 			w.wantAtCore("0s: [1]", "10s:", "20s: [2]")
-			if got := f.lastSequences(); got != ",s1" {
+			if got := f.lastSequences(); got != ",s1,s2" {
 				t.Errorf("asked from %q", got)
 			}
 		}, func(o *actors.Options) {
@@ -247,6 +247,60 @@ func TestSequenceWaitsForTheReport(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestResultsThatCouldNotBeAskedForAreOwed: they are asked for as soon as it is known from where, not
+// at their next turn, which may be far away.
+func TestResultsThatCouldNotBeAskedForAreOwed(t *testing.T) {
+	run(t, withResults(10*time.Second, 10*time.Second, time.Second), func(w *world) {
+		f := &feed{}
+		w.checkers["a000"].ask = shortly
+		w.checkers["a000"].results = f.results
+		began := time.Now()
+		w.start()
+		w.pass(30*time.Second - time.Millisecond)
+		w.wantAtCore("0s: [1]", "10s:", "20s: [2]")
+		for i, want := range []time.Duration{0, 15*time.Second + 100*time.Millisecond, 20*time.Second + 100*time.Millisecond} {
+			if got := f.at[i].Sub(began); got < want || got > want+50*time.Millisecond {
+				t.Errorf("asked number %d at %v, want %v", i, got, want)
+			}
+		}
+		if got := f.lastSequences(); got != ",s1,s2" {
+			t.Errorf("asked from %q", got)
+		}
+	}, func(o *actors.Options) {
+		o.Spool = &faultySpool{Spool: o.Spool, fault: func(n int) error {
+			if n <= 3 { // until 15 s
+				return errors.New("disk full")
+			}
+			return nil
+		}}
+	})
+}
+
+// TestAgentAndPollerFailTogether: what the agent had under way is filled in, though nobody could tell
+// the poller in time, and whichever is back first.
+func TestAgentAndPollerFailTogether(t *testing.T) {
+	for range 8 { // the order is a matter of chance
+		t.Run("", func(t *testing.T) {
+			cfg := withResults(10*time.Second, 10*time.Minute, 9*time.Minute)
+			run(t, cfg, func(w *world) {
+				w.checkers["a000"].ask = slow(50 * time.Millisecond)
+				w.checkers["a000"].results = (&feed{takes: 8 * time.Minute}).results
+				panicOnce(w.checkers["a000"])
+				panicAtFirst[actors.CycleClosed](w) // in the poller, at about the same time
+				w.start()
+				w.pass(time.Minute - time.Millisecond)
+				found := 0
+				for _, line := range w.atCore() {
+					found += strings.Count(line, "no_answer")
+				}
+				if found != 1 {
+					t.Errorf("at core: %q, want no_answer once", w.atCore())
+				}
+			})
+		})
+	}
 }
 
 // TestResultsAreNotAskedForTwice: a checker that hangs keeps the cycle open until the next results are

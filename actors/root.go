@@ -18,8 +18,9 @@ type root struct {
 	stopped  chan<- struct{}
 	children map[string]*child
 	ledger   *ledger
-	// down are the agents that can't answer, and why.
-	down map[string]string
+	// down are the agents that can't answer; falls has the last failure of each that ever failed.
+	down  map[string]bool
+	falls map[string]fall
 
 	stage stage
 	stop  stop // the times of the ordered stop
@@ -45,7 +46,8 @@ func newRoot(e *env, stopped chan<- struct{}) *root {
 	return &root{
 		env: e, stopped: stopped,
 		children: make(map[string]*child),
-		down:     make(map[string]string),
+		down:     make(map[string]bool),
+		falls:    make(map[string]fall),
 	}
 }
 
@@ -88,7 +90,7 @@ func (r *root) start(ctx actor.Context) {
 		r.adopt(ctx, name, func(n uint64) actor.Actor { return newAgent(r.env, n, r.env.pid(name), agent) })
 	}
 	r.adopt(ctx, pollerName, func(uint64) actor.Actor {
-		return newPoller(r.env, r.env.poller, r.ledger, maps.Clone(r.down), r.drainBy())
+		return newPoller(r.env, r.env.poller, r.ledger, maps.Clone(r.down), maps.Clone(r.falls), r.drainBy())
 	})
 }
 

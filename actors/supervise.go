@@ -131,8 +131,9 @@ func (r *root) revive(ctx actor.Context, c *child) {
 // tellDown lets the poller fill in what the agent can't answer any more.
 func (r *root) tellDown(c *child, detail string) {
 	if name, ok := strings.CutPrefix(c.name, agentPrefix); ok {
-		r.down[name] = detail
-		r.env.send(r.env.poller, agentDown{name: name, detail: detail})
+		f := fall{n: r.falls[name].n + 1, detail: detail}
+		r.down[name], r.falls[name] = true, f
+		r.env.send(r.env.poller, agentDown{name: name, fall: f})
 	}
 }
 

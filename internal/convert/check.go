@@ -26,6 +26,7 @@ func (c *conversion) checks(list *value, agent *table) []*table {
 		taken[v.name()] = true
 	}
 	used, seen := map[string]bool{}, map[carried]*value{}
+	last := map[string]int{} // the number that a name was given last
 	var tables []*table
 	for _, v := range list.kids {
 		if v.kind != kindObject {
@@ -45,7 +46,7 @@ func (c *conversion) checks(list *value, agent *table) []*table {
 		}
 		seen[ch] = v
 		if used[ch.name] {
-			c.rename(f, &ch, taken)
+			c.rename(f, &ch, taken, last)
 		}
 		used[ch.name] = true
 		c.writeCheck(f, &ch)
@@ -102,9 +103,10 @@ func (v *value) name() string {
 }
 
 // rename gives a check a name that no other check of the agent has.
-func (c *conversion) rename(f *fields, ch *carried, taken map[string]bool) {
-	for n := 2; ; n++ {
+func (c *conversion) rename(f *fields, ch *carried, taken map[string]bool, last map[string]int) {
+	for n := max(2, last[ch.name]+1); ; n++ {
 		name := fmt.Sprintf("%s (%d)", ch.name, n)
+		last[ch.name] = n
 		if taken[name] {
 			continue
 		}

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,14 +53,19 @@ func (f *fields) get(name string) *value {
 
 // merge does with fields that are written more than once what Go's decoder does.
 func merge(all []*value) *value {
-	v := all[0]
+	v, own := all[0], false // own: v is a copy that may be added to
 	for _, next := range all[1:] {
-		if v.kind == kindObject && next.kind == kindObject {
-			both := *next
-			both.kids = append(append([]*value{}, v.kids...), next.kids...)
-			next = &both
+		if v.kind != kindObject || next.kind != kindObject {
+			v, own = next, false
+			continue
 		}
-		v = next
+		both := *next
+		if own {
+			both.kids = append(v.kids, next.kids...)
+		} else {
+			both.kids = slices.Concat(v.kids, next.kids)
+		}
+		v, own = &both, true
 	}
 	return v
 }

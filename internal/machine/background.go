@@ -14,8 +14,9 @@ const NoCycle = -1
 // Background keeps the runs that no cycle waits for: those of results, which may take longer than a
 // cycle. Their statuses go into the cycle that is open when they end. The zero Background is empty.
 type Background struct {
-	runs map[int]*backgroundRun
-	next int
+	runs   map[int]*backgroundRun
+	checks map[*check.Check]int // how many runs there are of each
+	next   int
 }
 
 type backgroundRun struct {
@@ -26,11 +27,12 @@ type backgroundRun struct {
 // Add takes a run in and returns it with its ID.
 func (b *Background) Add(run check.Run) check.Run {
 	if b.runs == nil {
-		b.runs = make(map[int]*backgroundRun)
+		b.runs, b.checks = make(map[int]*backgroundRun), make(map[*check.Check]int)
 	}
 	run.ID = check.RunID{Cycle: NoCycle, Seq: b.next}
 	b.next++
 	b.runs[run.ID.Seq] = &backgroundRun{Run: run}
+	b.checks[run.Check]++
 	return run
 }
 
@@ -43,9 +45,18 @@ func (b *Background) Begin(id check.RunID, deadline time.Time) {
 
 // End takes a run out. It returns false if it is not there: the first end counts.
 func (b *Background) End(id check.RunID) bool {
-	_, ok := b.runs[b.seq(id)]
-	delete(b.runs, id.Seq)
+	run, ok := b.runs[b.seq(id)]
+	if ok {
+		b.remove(run)
+	}
 	return ok
+}
+
+func (b *Background) remove(run *backgroundRun) {
+	delete(b.runs, run.ID.Seq)
+	if b.checks[run.Check]--; b.checks[run.Check] == 0 {
+		delete(b.checks, run.Check)
+	}
 }
 
 func (b *Background) seq(id check.RunID) int {
@@ -54,6 +65,9 @@ func (b *Background) seq(id check.RunID) int {
 	}
 	return id.Seq
 }
+
+// Has tells whether a run of a check is under way.
+func (b *Background) Has(c *check.Check) bool { return b.checks[c] > 0 }
 
 // Len returns how many runs are under way.
 func (b *Background) Len() int { return len(b.runs) }
@@ -86,10 +100,10 @@ func (b *Background) Unbegun() []check.Run {
 
 func (b *Background) takeOut(which func(*backgroundRun) bool) []check.Run {
 	var out []check.Run
-	for seq, run := range b.runs {
+	for _, run := range b.runs {
 		if which(run) {
 			out = append(out, run.Run)
-			delete(b.runs, seq)
+			b.remove(run)
 		}
 	}
 	slices.SortFunc(out, func(x, y check.Run) int { return x.ID.Seq - y.ID.Seq })

@@ -51,7 +51,10 @@ type Breaker struct {
 
 // Permit is the leave to ask the checker once; its outcome goes back with it. The zero Permit,
 // which goes with a refusal, is no leave: its outcome is ignored.
-type Permit struct{ generation uint64 }
+type Permit struct {
+	generation uint64
+	trial      bool // the breaker waits for its outcome before it opens again
+}
 
 // Outcome is what a run says of the checker.
 type Outcome int
@@ -82,14 +85,19 @@ func (b *Breaker) Failures() int { return b.failures }
 func (b *Breaker) Ask() (Permit, bool) {
 	switch b.state {
 	case Closed:
-		return Permit{b.generation}, true
+		return Permit{generation: b.generation}, true
 	case Open:
 		return Permit{}, false
 	case HalfOpen:
 		b.trials++
-		return Permit{b.generation}, true
+		return Permit{generation: b.generation, trial: true}, true
 	}
 	panic("machine: breaker in " + b.state.String())
+}
+
+// AskAside is Ask for a run that may take long: when half-open, the breaker does not wait for it.
+func (b *Breaker) AskAside() (Permit, bool) {
+	return Permit{generation: b.generation}, b.state != Open
 }
 
 // Report takes the outcome of a run that was let through. Outcomes from before the last
@@ -98,7 +106,7 @@ func (b *Breaker) Report(p Permit, outcome Outcome) {
 	if p.generation != b.generation {
 		return
 	}
-	if b.state == HalfOpen {
+	if p.trial {
 		b.trials--
 	}
 	switch outcome {

@@ -127,3 +127,47 @@ func (m *breakerModel) check(t *rapid.T) {
 		t.Fatalf("closed after %d failures in a row, the threshold is %d", m.inARow, m.threshold)
 	}
 }
+
+// TestAskAside: a run that may take long neither keeps a half-open breaker from opening nor is kept from
+// closing it; where there are no others, it counts.
+func TestAskAside(t *testing.T) {
+	t.Parallel()
+	halfOpen := func() *machine.Breaker { return machine.NewBreaker(3, machine.HalfOpen) }
+	ask := func(b *machine.Breaker, how func() (machine.Permit, bool)) machine.Permit {
+		t.Helper()
+		p, ok := how()
+		if !ok {
+			t.Fatalf("refused when %v", b.State())
+		}
+		return p
+	}
+	want := func(b *machine.Breaker, what string, state machine.BreakerState) {
+		t.Helper()
+		if got := b.State(); got != state {
+			t.Errorf("%s: %v, want %v", what, got, state)
+		}
+	}
+	b := halfOpen()
+	aside, trial := ask(b, b.AskAside), ask(b, b.Ask)
+	b.Report(trial, machine.Broken)
+	want(b, "the only trial failed", machine.Open)
+	b.Report(aside, machine.Answered)
+	want(b, "the other came too late", machine.Open)
+	if _, ok := b.AskAside(); ok {
+		t.Error("let through when open")
+	}
+
+	b = halfOpen()
+	aside, trial = ask(b, b.AskAside), ask(b, b.Ask)
+	b.Report(aside, machine.Broken)
+	want(b, "a trial is under way", machine.HalfOpen)
+	b.Report(trial, machine.Answered)
+	want(b, "it succeeded", machine.Closed)
+
+	b = halfOpen()
+	b.Report(ask(b, b.AskAside), machine.Answered)
+	want(b, "an answer is an answer", machine.Closed)
+	b = halfOpen()
+	b.Report(ask(b, b.AskAside), machine.Broken)
+	want(b, "there was no other", machine.Open)
+}

@@ -31,8 +31,14 @@ type Memory struct {
 	queue  list.List // of record, oldest first
 	lent   bool      // Next returned the oldest: it is on its way to core and not dropped
 	bytes  int64
-	recent []string // the ids appended last, a ring
+	recent []appended // the latest, a ring
 	next   int
+}
+
+// appended is an id that Append knows again.
+type appended struct {
+	id      string
+	refused bool // there was no room for the report
 }
 
 type record struct {
@@ -49,12 +55,15 @@ func NewMemory(cfg Config) *Memory {
 
 // Append keeps a report, which took place at, and returns the ids of the reports dropped for it:
 // those that are too old by at, and what the bounds leave no room for, which may be the report
-// itself. An id that was appended before changes nothing. It never fails.
+// itself. An id that was appended before changes nothing, and is said to be dropped if it was then. It
+// never fails.
 func (m *Memory) Append(id string, at time.Time, body []byte) (dropped []string, err error) {
-	if slices.Contains(m.recent, id) {
+	if i := slices.IndexFunc(m.recent, func(a appended) bool { return a.id == id }); i >= 0 {
+		if m.recent[i].refused {
+			return []string{id}, nil
+		}
 		return nil, nil
 	}
-	m.remember(id)
 	size := int64(len(body))
 	// Dropping helps only a report that has room beside the one on its way to core.
 	canFit := m.lentBytes()+size <= m.cfg.MaxBytes
@@ -67,8 +76,10 @@ func (m *Memory) Append(id string, at time.Time, body []byte) (dropped []string,
 		dropped = append(dropped, m.remove(e))
 	}
 	if m.bytes+size > m.cfg.MaxBytes {
+		m.remember(appended{id: id, refused: true})
 		return append(dropped, id), nil
 	}
+	m.remember(appended{id: id})
 	m.queue.PushBack(record{id: id, at: at, body: body})
 	m.bytes += size
 	return dropped, nil
@@ -117,11 +128,11 @@ func (m *Memory) remove(e *list.Element) (id string) {
 	return r.id
 }
 
-func (m *Memory) remember(id string) {
+func (m *Memory) remember(a appended) {
 	if len(m.recent) < remembered {
-		m.recent = append(m.recent, id)
+		m.recent = append(m.recent, a)
 		return
 	}
-	m.recent[m.next] = id
+	m.recent[m.next] = a
 	m.next = (m.next + 1) % remembered
 }

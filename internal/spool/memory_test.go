@@ -148,7 +148,7 @@ func TestMemory(t *testing.T) {
 			append a 10 0 ->
 			kept -> 0 0
 			append b 101 0 -> b
-			append b 10 0 ->
+			append b 10 0 -> b
 			kept -> 0 0
 			append c 60 0 ->
 			append d 60 0 -> c
@@ -265,7 +265,7 @@ type model struct {
 	cfg                   Config
 	queue                 []record
 	lent                  bool
-	appended              map[string]bool
+	appended, refused     map[string]bool
 	dropped, acknowledged int
 }
 
@@ -278,6 +278,9 @@ func (m *model) bytes() (sum int64) {
 
 func (m *model) append(r record) (dropped []string) {
 	if m.appended[r.id] {
+		if m.refused[r.id] {
+			return []string{r.id}
+		}
 		return nil
 	}
 	m.appended[r.id] = true
@@ -302,6 +305,7 @@ func (m *model) append(r record) (dropped []string) {
 	}
 	if m.bytes()+size > m.cfg.MaxBytes {
 		dropped = append(dropped, r.id)
+		m.refused[r.id] = true
 	} else {
 		m.queue = append(m.queue, r)
 	}
@@ -318,7 +322,7 @@ func TestMemoryAgainstModel(t *testing.T) {
 			MaxAge:     time.Duration(rapid.IntRange(0, 20).Draw(t, "max age")) * time.Minute,
 			DropNewest: rapid.Bool().Draw(t, "drop newest"),
 		}
-		memory, model := NewMemory(cfg), &model{cfg: cfg, appended: make(map[string]bool)}
+		memory, model := NewMemory(cfg), &model{cfg: cfg, appended: make(map[string]bool), refused: make(map[string]bool)}
 		now, seq := start, 0
 		appendOne := func(t *rapid.T, id string) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "minutes")) * time.Minute)

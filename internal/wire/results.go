@@ -147,6 +147,8 @@ func (m *Merger) reserve(size int) {
 	if m.total > 0 {
 		foretold = int(int64(size) * int64(m.total) / int64(m.chunks+1))
 		foretold += foretold / 16
+		// Not all at the word of a first small chunk.
+		foretold = min(foretold, 16*size+1<<20)
 	}
 	grown := make([]byte, len(m.merged), min(max(foretold, size), m.limit))
 	copy(grown, m.merged)
