@@ -141,7 +141,9 @@ func (s *System) Stop(ctx context.Context) error {
 		left = deadline.Sub(now)
 	}
 	s.begin.Do(func() {
-		s.env.send(s.env.root, stop{half: now.Add(left / 2), by: now.Add(left * 9 / 10)})
+		// What is kept for the end itself: a second, if there is time for it.
+		end := max(left/10, min(time.Second, left/4))
+		s.env.send(s.env.root, stop{half: now.Add(left / 2), by: now.Add(left - end)})
 		go s.awaitEnd()
 	})
 	select {

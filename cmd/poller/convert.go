@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -101,21 +101,32 @@ func writeOutput(stdout io.Writer, input, path string, force bool, toml []byte) 
 	if isSame(input, path) {
 		return fmt.Errorf("%s is the file to convert; give another one with -o", path)
 	}
-	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	if force {
-		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
-	}
-	// Details may hold passwords.
-	file, err := os.OpenFile(path, flags, 0o600) //nolint:gosec // the operator names the file
-	if errors.Is(err, fs.ErrExist) {
+	switch info, err := os.Stat(path); {
+	case err == nil && !info.Mode().IsRegular():
+		return fmt.Errorf("%s is no regular file; leave out -o to write to standard output", path)
+	case err == nil && !force:
 		return fmt.Errorf("%s is there already; give another file with -o, or overwrite it with --force", path)
 	}
-	if err != nil {
-		return fmt.Errorf("cannot write the configuration: %w", err)
+	if err := replaceFile(path, toml); err != nil {
+		return fmt.Errorf("cannot write the configuration to %s, which is as it was: %w", path, err)
 	}
-	_, err = file.Write(toml)
-	if err := errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("cannot write the configuration, %s is not complete: %w", path, err)
+	return nil
+}
+
+// replaceFile writes a file for its owner to read, as a whole or not at all: details may hold passwords,
+// and what was there before may be needed.
+func replaceFile(path string, text []byte) error {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(text)
+	err = errors.Join(err, file.Sync(), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
 	}
 	return nil
 }

@@ -127,6 +127,9 @@ func TestConvertToFile(t *testing.T) {
 	if err := os.WriteFile(out, []byte(strings.Repeat("# mine\n", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(out, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if r := poller(t, "convert", file, "-o", out); r.code != 1 || !strings.Contains(r.stderr, "--force") {
 		t.Errorf("a file that is there: %+v", r)
 	}
@@ -138,6 +141,15 @@ func TestConvertToFile(t *testing.T) {
 	}
 	if got := content(t, out); got != want {
 		t.Errorf("--force left %q, want %q", got, want)
+	}
+	if info, err := os.Stat(out); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v: want it for its owner alone, whatever it was before", info.Mode(), err)
+	}
+	if files, err := os.ReadDir(filepath.Dir(out)); err != nil || len(files) != 1 {
+		t.Errorf("%v are left, %v", files, err)
+	}
+	if r := poller(t, "convert", file, "-o", os.DevNull, "--force"); r.code != 1 || !strings.Contains(r.stderr, "no regular file") {
+		t.Errorf("to a device: %+v", r)
 	}
 	for _, args := range [][]string{{"convert", file, "-o", file, "--force"}, {"convert", file, "-o", filepath.Join(out, "below")}} {
 		if r := poller(t, args...); r.code != 1 {

@@ -117,7 +117,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		errs = append(errs, d.admin.Stop(ctx))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("stop: %w", err)
+		return fmt.Errorf("stop: %w; reports that core has not taken by now were kept in memory and are lost", err)
 	}
 	if kept, _ := d.queue.Kept(); kept > 0 {
 		d.o.Log.Error().Int("reports", kept).Msg("poller stopped before core had taken all; these reports were kept in memory and are lost")

@@ -35,6 +35,18 @@ func (c *Checker) Results(ctx context.Context, chk *check.Check, last string) (c
 	}
 	answer := wire.Results(chk, r)
 	answer.ResponseTime = time.Duration(r.GetResponseTime())
+	return c.withSequence(answer)
+}
+
+// maxSequence bounds a sequence, in bytes: it is kept for each check, and goes back with each request.
+const maxSequence = 16 << 10
+
+// withSequence refuses an answer whose sequence is none that could be sent back.
+func (c *Checker) withSequence(answer check.Answer) (check.Answer, error) {
+	if n := len(answer.Sequence); n > maxSequence {
+		return check.Answer{}, check.Failf(check.BadAnswer, nil,
+			"%s answered with a current_sequence of %d bytes, above %d: nothing of it is reported; see the checker's log", c.agent.Address, n, maxSequence)
+	}
 	return answer, nil
 }
 
@@ -62,7 +74,10 @@ func (c *Checker) streamResults(ctx context.Context, call *call, chk *check.Chec
 		}
 	}
 	answer, err := merger.Answer()
-	return answer, c.at(err)
+	if err != nil {
+		return check.Answer{}, c.at(err)
+	}
+	return c.withSequence(answer)
 }
 
 // at adds the checker's address to a failure that does not know it.

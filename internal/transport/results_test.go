@@ -515,3 +515,21 @@ func TestMaxMessage(t *testing.T) {
 		}
 	}
 }
+
+// TestLongSequence: a sequence that no request could carry back is none.
+func TestLongSequence(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", maxSequence+1)
+	server := startChecker(t, sim.NewChecker(sim.Behaviour{
+		Results: func(context.Context, *monitoring.ResultsRequest) (*monitoring.ResultsResponse, error) {
+			return &monitoring.ResultsResponse{Available: true, CurrentSequence: long}, nil
+		},
+		Chunks: func(_ context.Context, _ *monitoring.ResultsRequest, send func(*monitoring.ResultsChunk) error) error {
+			return send(&monitoring.ResultsChunk{IsFinal: true, CurrentSequence: long})
+		},
+	}), nil)
+	for _, method := range []check.Method{check.GetResults, check.StreamResults} {
+		_, err := newClient(t, server.Addr(), check.TLS{}).Results(within(t, 20*time.Second), &check.Check{Name: "x", Type: "x", Method: method}, "")
+		wantFailure(t, method.String(), err, check.BadAnswer, server.Addr(), "current_sequence of 16385 bytes")
+	}
+}
