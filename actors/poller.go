@@ -99,9 +99,11 @@ func (p *poller) inherit() {
 		}
 	}
 	unbegun := p.ledger.background.Unbegun()
-	if !p.draining {
-		p.endResults(unbegun, "not started: the poller failed before it came to that")
+	if p.draining { // as in drain
+		clear(p.ledger.owed)
+		return
 	}
+	p.endResults(unbegun, "not started: the poller failed before it came to that")
 }
 
 // tick advances. If it comes so late that the process must have stood still, answers that came
