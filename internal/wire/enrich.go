@@ -39,6 +39,9 @@ type answer struct {
 // read returns what is known of an object; false if the text is JSON of another kind, and an error
 // if it is none.
 func read(text []byte) (a answer, isObject bool, err error) {
+	if tooDeep(text) {
+		return answer{}, false, errDeep
+	}
 	s := scan(text)
 	defer s.done()
 	if s.kind() != '{' {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -185,6 +186,27 @@ func TestEncodingJSONAgrees(t *testing.T) {
 	} {
 		if got, want := scanErr(text) == nil, json.Valid(text); got != want {
 			t.Errorf("%.40q is JSON: %v, want %v", text, got, want)
+		}
+	}
+}
+
+// TestDeepAnswers: what is JSON by itself, but would be too deep within the envelope, is kept as text.
+func TestDeepAnswers(t *testing.T) {
+	t.Parallel()
+	for depth, isText := range map[int]bool{9_998: false, 9_999: false, 10_000: true} {
+		for _, message := range []string{
+			strings.Repeat("[", depth) + strings.Repeat("]", depth),
+			strings.Repeat(`{"a\"[":`, depth-1) + "{}" + strings.Repeat("}", depth-1),
+		} {
+			st := answered("a", "x", "t", message)
+			st.Agent.Address = "10.0.0.1:1"
+			got := statusOf(t, identity(), st).GetMessage()
+			if !json.Valid(got) {
+				t.Errorf("%d deep: core gets what is no JSON", depth)
+			}
+			if bytes.Contains(got, []byte(`"data":{"message":`)) != isText {
+				t.Errorf("%d deep: %.200s, want text: %v", depth, got, isText)
+			}
 		}
 	}
 }

@@ -94,6 +94,35 @@ func (s *scanner) end() error {
 	return nil
 }
 
+// maxDepth is how deep arrays and objects may be in one another for encoding/json, which core has.
+const maxDepth = 10_000
+
+var errDeep = errors.New("arrays and objects are too deep in one another")
+
+// tooDeep tells whether a text would be too deep within core's envelope. It need not be JSON.
+func tooDeep(text []byte) bool {
+	if len(text) < maxDepth {
+		return false
+	}
+	depth, inString := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '[' || c == '{':
+			if depth++; depth >= maxDepth {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
+}
+
 // trim cuts off the white space of JSON, which is less than Unicode's.
 func trim(text []byte) []byte { return bytes.Trim(text, " \t\r\n") }
 
