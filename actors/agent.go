@@ -270,7 +270,7 @@ func (a *agent) look() {
 	}
 	a.probeAfter(a.env.Config.Breaker.Probe)
 	if a.spec.HealthService == check.NoHealth {
-		a.distrust() // connecting is all that there is to look at
+		a.hangUp() // connecting is all that there is to look at
 	}
 	if a.dial() != nil {
 		return // which each run says
@@ -280,13 +280,11 @@ func (a *agent) look() {
 	})
 }
 
-// distrust gives up a connection over which nobody answers: it may be dead without anybody having
-// said so, because a firewall forgot it or the host went without a word.
-func (a *agent) distrust() { a.hangUp() }
-
 func (a *agent) probed(m probed) {
+	// Nobody answers: the connection may be dead without anybody having said so, because a firewall
+	// forgot it or the host went without a word.
 	if f, ok := errors.AsType[*check.Failure](m.err); ok && f.Reason == check.Timeout {
-		a.distrust()
+		a.hangUp()
 	}
 	before := a.breaker.State()
 	a.breaker.Probed(m.err == nil)
