@@ -24,6 +24,14 @@ type Behaviour struct {
 	Chunks func(ctx context.Context, r *monitoring.ResultsRequest, send func(*monitoring.ResultsChunk) error) error
 }
 
+// answer answers GetStatus.
+func (b Behaviour) answer(ctx context.Context, r *monitoring.StatusRequest) (*monitoring.StatusResponse, error) {
+	if b.Answer == nil {
+		return answerOK(ctx, r)
+	}
+	return b.Answer(ctx, r)
+}
+
 var okMessage = []byte(`{"host":"127.0.0.1","response_time":95382}`)
 
 // OK answers at once that the target is available.

@@ -124,10 +124,7 @@ type agentService struct {
 // GetStatus answers as the behaviour of the moment wants.
 func (s agentService) GetStatus(ctx context.Context, r *monitoring.StatusRequest) (*monitoring.StatusResponse, error) {
 	b := s.checker.enter(r.GetAgentId(), r.GetServiceName())
-	if b.Answer == nil {
-		return answerOK(ctx, r)
-	}
-	return b.Answer(ctx, r)
+	return b.answer(ctx, r)
 }
 
 // GetResults is Unimplemented, as with most checkers, unless the behaviour has results.
