@@ -2,7 +2,6 @@ package actors
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -32,7 +31,7 @@ type poller struct {
 	down  map[string]bool
 	falls map[string]fall
 	// statuses and results are apart, because results may take long and nobody waits for them.
-	statuses, results lane
+	statuses, results *machine.Lane
 	// draining: nothing is started any more; drainBy is when open cycles close as they are.
 	draining bool
 	drainBy  time.Time
@@ -44,8 +43,8 @@ func newPoller(e *env, self *actor.PID, l *ledger, down map[string]bool, falls m
 		env: e, self: self, ledger: l, down: down, falls: falls,
 		draining: !drainBy.IsZero(), drainBy: drainBy,
 		agents:   make(map[*check.Agent]*actor.PID, len(e.Config.Agents)),
-		statuses: lane{polled: make(map[*check.Agent]int)},
-		results:  lane{polled: make(map[*check.Agent]int)},
+		statuses: machine.NewLane(e.Config.Poll.MaxInFlight),
+		results:  machine.NewLane(e.Config.Poll.MaxInFlight),
 	}
 	for i := range e.Config.Agents {
 		agent := &e.Config.Agents[i]
@@ -145,16 +144,16 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 		cycle = p.openCycle(slot, now)
 	}
 	for _, start := range slot.Starts {
-		b := batch{agent: start.Agent, latest: p.ledger.schedule.Latest(slot)}
+		b := machine.Batch{Agent: start.Agent, Latest: p.ledger.schedule.Latest(slot)}
 		for _, c := range start.Checks {
 			run := check.Run{Agent: start.Agent, Check: c, Due: slot.Due, Deadline: p.ledger.schedule.LatestOf(slot, c)}
 			if c.HasResults() {
 				p.startResults(run, now)
 			} else {
-				b.runs = append(b.runs, cycle.Add(run))
+				b.Runs = append(b.Runs, cycle.Add(run))
 			}
 		}
-		if len(b.runs) > 0 {
+		if len(b.Runs) > 0 {
 			p.start(b, now)
 		}
 	}
@@ -177,7 +176,7 @@ func (p *poller) startResults(run check.Run, now time.Time) {
 	}
 	delete(p.ledger.owed, key)
 	run.LastSequence = last
-	p.start(batch{agent: run.Agent, runs: []check.Run{p.ledger.background.Add(run)}, latest: run.Deadline}, now)
+	p.start(machine.Batch{Agent: run.Agent, Runs: []check.Run{p.ledger.background.Add(run)}, Latest: run.Deadline}, now)
 }
 
 func (p *poller) openCycle(slot machine.Slot, now time.Time) *machine.Cycle {
@@ -217,7 +216,7 @@ func (p *poller) settled(m settled, now time.Time) {
 		p.env.Observe(StatusDiscarded{Agent: m.status.Agent.Name, Check: m.status.Check.Name})
 		return
 	}
-	p.release([]check.Run{{Agent: m.status.Agent, Check: m.status.Check}})
+	p.lane(m.status.Check).Ended(m.status.Agent, timedOut(&m.status))
 	p.startWaiting(now)
 	p.closeCycles(now)
 	p.leave(now)
@@ -248,7 +247,7 @@ func (p *poller) endResults(runs []check.Run, detail string) []check.Run {
 func (p *poller) forsake(agent string, f fall) {
 	p.falls[agent], p.ledger.falls[agent] = f, f.n
 	for _, lane := range p.lanes() {
-		lane.waiting = slices.DeleteFunc(lane.waiting, func(b batch) bool { return b.agent.Name == agent })
+		lane.Remove(func(b machine.Batch) bool { return b.Agent.Name == agent }) // they are among the runs that follow
 	}
 	for _, c := range p.ledger.open {
 		p.release(c.Forsake(agent, f.detail))
@@ -266,12 +265,13 @@ func (p *poller) agentDown(m agentDown, now time.Time) {
 
 func (p *poller) drain(by, now time.Time) {
 	p.draining, p.drainBy = true, by
-	for _, b := range p.statuses.waiting {
+	all := func(machine.Batch) bool { return true }
+	for _, b := range p.statuses.Remove(all) {
 		p.fail(b, check.NoAnswer, "not started: the poller was stopping")
 	}
+	p.results.Remove(all)
 	p.ledger.background.Unbegun() // which are left out, as those that do not end in time
 	clear(p.ledger.owed)
-	p.statuses.waiting, p.results.waiting = nil, nil
 	p.advance(now)
 }
 
@@ -368,8 +368,8 @@ func (p *poller) arm(now time.Time) {
 		}
 	}
 	for _, lane := range p.lanes() {
-		if len(lane.waiting) > 0 && lane.waiting[0].latest.Before(next) {
-			next = lane.waiting[0].latest
+		if at, ok := lane.NextOverdue(); ok && at.Before(next) {
+			next = at
 		}
 	}
 	p.wait(now, next.Sub(now))

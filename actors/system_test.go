@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -253,6 +254,59 @@ func TestMaxInFlight(t *testing.T) {
 			t.Errorf("reasons %v, %d agents at once, want 4 timeouts, 2 cut off, and 2", reasons, most)
 		}
 		asking <- n
+	})
+}
+
+// TestManyHungAgentsStarveNobody: 30 checkers hang, though they are well when asked for their health, and
+// there are places for 8 agents. Once they are known, the others are asked at once all the same.
+func TestManyHungAgentsStarveNobody(t *testing.T) {
+	cfg := settings(40, 1, 10*time.Second, 4*time.Second)
+	cfg.Poll.MaxInFlight = 8
+	cfg.Breaker.Failures = 1000
+	run(t, cfg, func(w *world) {
+		hung := func(i int) bool { return i < 30 }
+		var late atomic.Int64
+		began := time.Now()
+		for i := range cfg.Agents {
+			c := w.checkers[cfg.Agents[i].Name]
+			c.ask = hang
+			if !hung(i) {
+				c.ask = func(ctx context.Context, chk *check.Check) (check.Answer, error) {
+					if at := time.Since(began); at >= 30*time.Second && at%(10*time.Second) > 500*time.Millisecond {
+						late.Add(1)
+					}
+					return up(ctx, chk)
+				}
+			}
+		}
+		w.start()
+		w.pass(100*time.Second - time.Millisecond)
+		if n := late.Load(); n != 0 {
+			t.Errorf("%d runs of sound agents started late", n)
+		}
+		turns, quarter := make(map[string]int), 0
+		for cycle, by := range w.wantWhole(10) {
+			if cycle < 3 {
+				continue
+			}
+			for i := range cfg.Agents {
+				name := cfg.Agents[i].Name
+				said := by[name+"/c0"]
+				switch message := string(said.GetMessage()); {
+				case !hung(i) && !said.GetAvailable():
+					t.Errorf("cycle %d, %s: %s", cycle, name, message)
+				case strings.Contains(message, `"timeout"`):
+					turns[name]++
+				case strings.Contains(message, "the quarter of poll.max_in_flight = 8"):
+					quarter++
+				}
+			}
+		}
+		// Two at a time, each for 4s: four in a cycle have their turn, of which two may be cut off by the next.
+		if len(turns) < 14 || quarter < 7*20 {
+			t.Errorf("%d of the hung agents had a turn, %d runs waited in vain", len(turns), quarter)
+		}
+		t.Logf("%d runs of sound agents late; hung agents with a turn: %d of 30, runs without one: %d", late.Load(), len(turns), quarter)
 	})
 }
 

@@ -1,0 +1,169 @@
+package machine
+
+import (
+	"slices"
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+)
+
+// slowShare is the part of a Lane that agents which timed out may have: one in slowShare places.
+const slowShare = 4
+
+// Lane bounds how many agents are being polled at once, and lets the others wait. An agent that timed
+// out when it was polled last is slow: it will keep a place for long. Slow agents have a quarter of
+// the places at most, so that however many there are, the others find theirs; among themselves those
+// go first that have not been polled for longest, so that each has its turn.
+type Lane struct {
+	limit  int
+	polled map[*check.Agent]*turn
+	// slow are the agents that timed out, and when they were polled last.
+	slow       map[*check.Agent]time.Time
+	slowPolled int
+	// waiting are the batches that were due while there was no room: of slow agents in the order of
+	// their turns, of others those first that can wait least.
+	waiting, slowWaiting []Batch
+}
+
+// turn is an agent's place.
+type turn struct {
+	began time.Time
+	runs  int // not ended
+	slow  bool
+}
+
+// Batch is one agent's runs that start together.
+type Batch struct {
+	Agent *check.Agent
+	Runs  []check.Run
+	// Latest is when it is too late to start: the next turn of these runs comes.
+	Latest time.Time
+	// Slow tells of one that waits that its agent is slow.
+	Slow bool
+}
+
+// NewLane returns a lane with places for limit agents, at least one.
+func NewLane(limit int) *Lane {
+	return &Lane{limit: max(1, limit), polled: make(map[*check.Agent]*turn), slow: make(map[*check.Agent]time.Time)}
+}
+
+// Enter takes a batch. If it returns true its runs start now, and for each Ended has to be called;
+// else the batch waits for Next.
+func (l *Lane) Enter(b Batch, now time.Time) bool {
+	since, slow := l.slow[b.Agent]
+	b.Slow = slow
+	if l.polled[b.Agent] != nil || l.room(slow) {
+		l.begin(b, now)
+		return true
+	}
+	if slow {
+		l.slowWaiting = insert(l.slowWaiting, b, func(x Batch) bool { return l.slow[x.Agent].After(since) })
+	} else {
+		l.waiting = insert(l.waiting, b, func(x Batch) bool { return x.Latest.After(b.Latest) })
+	}
+	return false
+}
+
+// insert puts b in front of the first for which after holds; those in front of that are in order.
+func insert(list []Batch, b Batch, after func(Batch) bool) []Batch {
+	at, _ := slices.BinarySearchFunc(list, b, func(x, _ Batch) int {
+		if after(x) {
+			return 1
+		}
+		return -1
+	})
+	return slices.Insert(list, at, b)
+}
+
+func (l *Lane) room(slow bool) bool {
+	return len(l.polled) < l.limit && (!slow || l.slowPolled < max(1, l.limit/slowShare))
+}
+
+// begin gives a batch's agent a place, unless it has one.
+func (l *Lane) begin(b Batch, now time.Time) {
+	t := l.polled[b.Agent]
+	if t == nil {
+		t = &turn{began: now, slow: b.Slow}
+		l.polled[b.Agent] = t
+		delete(l.slow, b.Agent) // until it times out again
+		if t.slow {
+			l.slowPolled++
+		}
+	}
+	t.runs += len(b.Runs)
+}
+
+// Ended takes the end of a run that was started, and whether it kept its place for as long as it could.
+// An agent gives its place up with the last.
+func (l *Lane) Ended(agent *check.Agent, timedOut bool) {
+	t := l.polled[agent]
+	if t == nil {
+		return // a run that was not started
+	}
+	if timedOut {
+		l.slow[agent] = t.began
+	}
+	if t.runs--; t.runs > 0 {
+		return
+	}
+	delete(l.polled, agent)
+	if t.slow {
+		l.slowPolled--
+	}
+}
+
+// Next returns a batch that waited and has its place now: its runs start, as with Enter. False if there
+// is none.
+func (l *Lane) Next(now time.Time) (Batch, bool) {
+	for _, queue := range l.inOrder() {
+		if len(*queue) == 0 {
+			continue
+		}
+		if b := (*queue)[0]; l.polled[b.Agent] != nil || l.room(b.Slow) {
+			*queue = slices.Delete(*queue, 0, 1)
+			l.begin(b, now)
+			return b, true
+		}
+	}
+	return Batch{}, false
+}
+
+// inOrder returns the two queues, that first whose first batch can wait less.
+func (l *Lane) inOrder() [2]*[]Batch {
+	if len(l.waiting) > 0 && len(l.slowWaiting) > 0 && l.slowWaiting[0].Latest.Before(l.waiting[0].Latest) {
+		return [2]*[]Batch{&l.slowWaiting, &l.waiting}
+	}
+	return [2]*[]Batch{&l.waiting, &l.slowWaiting}
+}
+
+// Overdue takes out the batches that have waited until it is too late, and returns them.
+func (l *Lane) Overdue(now time.Time) []Batch {
+	return l.Remove(func(b Batch) bool { return !now.Before(b.Latest) })
+}
+
+// NextOverdue returns when Overdue will next have something to return; false if nothing waits.
+func (l *Lane) NextOverdue() (at time.Time, ok bool) {
+	for _, queue := range l.inOrder() {
+		for i := range *queue {
+			if latest := (*queue)[i].Latest; !ok || latest.Before(at) {
+				at, ok = latest, true
+			}
+		}
+	}
+	return at, ok
+}
+
+// Remove takes out batches that wait, and returns them.
+func (l *Lane) Remove(which func(Batch) bool) []Batch {
+	var out []Batch
+	for _, queue := range l.inOrder() {
+		*queue = slices.DeleteFunc(*queue, func(b Batch) bool {
+			removed := which(b)
+			if removed {
+				out = append(out, b)
+			}
+			return removed
+		})
+	}
+	return out
+}
