@@ -119,7 +119,7 @@ func RandomScript(source rand.Source, hosts []string, faults []Fault, shortest, 
 				break
 			}
 			s = append(s, Step{at, host, faults[r.IntN(len(faults))]}, Step{until, host, Fault{Kind: KindFine}})
-			at = until + between(shortest, 8*longest)
+			at = until + between(shortest, 16*longest)
 		}
 	}
 	slices.SortStableFunc(s, func(a, b Step) int { return cmp.Compare(a.At, b.At) })

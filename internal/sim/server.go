@@ -112,7 +112,7 @@ func (n *Net) Listen(addr string) (net.Listener, error) {
 	if n.listeners == nil {
 		n.listeners = make(map[string]*netListener)
 	}
-	l := &netListener{Listener: bufconn.Listen(64 << 10), net: n, addr: addr}
+	l := &netListener{Listener: bufconn.Listen(16 << 10), net: n, addr: addr}
 	n.listeners[addr] = l
 	return l, nil
 }
