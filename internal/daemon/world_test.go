@@ -34,6 +34,7 @@ type world struct {
 
 	mu     sync.Mutex
 	events []actors.Event
+	times  []time.Time // when they came
 }
 
 const coreAddress = "127.1.0.1:50052"
@@ -145,7 +146,7 @@ func (w *world) pass(d time.Duration) {
 func (w *world) observe(e actors.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.events = append(w.events, e)
+	w.events, w.times = append(w.events, e), append(w.times, time.Now())
 }
 
 // breakerMoves returns the states that an agent's breaker went to.
@@ -159,6 +160,19 @@ func (w *world) breakerMoves(agent string) string {
 		}
 	}
 	return strings.Join(moves, " ")
+}
+
+// breakerCycles returns where an agent's breaker moved to, and in which cycle.
+func (w *world) breakerCycles(agent string, began time.Time, interval time.Duration) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var moves []string
+	for i, e := range w.events {
+		if e, ok := e.(actors.BreakerChanged); ok && e.Agent == agent {
+			moves = append(moves, fmt.Sprintf("%d %s", w.times[i].Sub(began)/interval, e.To))
+		}
+	}
+	return strings.Join(moves, ", ")
 }
 
 // reports returns the deliveries that carry statuses or are heartbeats, without registrations by
