@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -33,17 +34,30 @@ type Condition struct {
 
 	until time.Time // when it ceases to be OK by itself; zero if it does not
 	then  string    // the detail from then on
+	// explain makes the detail when the condition is read, if it is not nil.
+	explain func() string
 }
 
 // Set changes a condition as of now.
 func (b *Board) Set(now time.Time, name string, ok bool, detail string) {
+	b.set(now, Condition{Name: name, OK: ok, Detail: detail})
+}
+
+// SetLazy is Set with a detail that is too costly to be made until somebody reads it. The function is
+// called by Read, from any goroutine, and may use the board.
+func (b *Board) SetLazy(now time.Time, name string, ok bool, detail func() string) {
+	b.set(now, Condition{Name: name, OK: ok, explain: detail})
+}
+
+func (b *Board) set(now time.Time, c Condition) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c, known := b.conditions[name]
-	if !known || c.at(now).OK != ok {
-		c = Condition{Name: name, OK: ok, Since: now}
+	c.Since = now
+	if before, known := b.conditions[c.Name]; known {
+		if before = before.at(now); before.OK == c.OK {
+			c.Since = before.Since
+		}
 	}
-	c.Detail, c.until, c.then = detail, time.Time{}, ""
 	b.put(c)
 }
 
@@ -67,14 +81,20 @@ func (b *Board) put(c Condition) {
 
 // Read returns the conditions at now, by name, and whether all are OK.
 func (b *Board) Read(now time.Time) (ready bool, conditions []Condition) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	ready = true
-	for _, c := range b.conditions {
-		c = c.at(now)
+	for _, c := range b.all() {
+		if c = c.at(now); c.explain != nil {
+			c.Detail = c.explain()
+		}
 		conditions = append(conditions, c)
 		ready = ready && c.OK
 	}
 	slices.SortFunc(conditions, func(x, y Condition) int { return strings.Compare(x.Name, y.Name) })
 	return ready, conditions
+}
+
+func (b *Board) all() []Condition {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Values(b.conditions))
 }

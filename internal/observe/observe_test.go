@@ -122,6 +122,31 @@ func TestBoard(t *testing.T) {
 	}
 }
 
+// A lazy detail is made anew by each reader, who holds no lock meanwhile.
+func TestLazyDetail(t *testing.T) {
+	t.Parallel()
+	var b observe.Board
+	asked := 0
+	b.SetLazy(time.Unix(1, 0), "a", true, func() string {
+		asked++
+		b.Set(time.Unix(2, 0), "b", true, "")
+		return strings.Repeat("x", asked)
+	})
+	for _, want := range []string{"x", "xx"} {
+		if ready, got := b.Read(time.Unix(3, 0)); !ready || got[0].Detail != want || got[0].Since != time.Unix(1, 0) {
+			t.Errorf("ready %v: %+v, want the detail %q", ready, got, want)
+		}
+	}
+	b.SetLazy(time.Unix(4, 0), "a", false, func() string { return "why" })
+	if ready, got := b.Read(time.Unix(5, 0)); ready || got[0].Detail != "why" || got[0].Since != time.Unix(4, 0) {
+		t.Errorf("ready %v: %+v", ready, got)
+	}
+	b.Set(time.Unix(6, 0), "a", true, "")
+	if ready, got := b.Read(time.Unix(7, 0)); !ready || got[0].Detail != "" || asked != 2 {
+		t.Errorf("ready %v: %+v", ready, got)
+	}
+}
+
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	var dead error
