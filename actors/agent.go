@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -40,10 +39,9 @@ type agent struct {
 	breaker *machine.Breaker
 	// cause is the failure that last counted for the breaker.
 	cause string
-	// busy are the checks with a run that is not settled.
-	busy map[*check.Check]bool
-	// last is what each check's last status was, for telling changes.
-	last map[*check.Check]verdict
+	// busy are the checks with a run that is not settled, each with the runs that it came with.
+	busy    map[*check.Check]*together
+	changes changes
 	// resultless are the checks of which it was told that their checker has no results.
 	resultless map[*check.Check]bool
 	// greeted is the connection whose health was asked.
@@ -58,9 +56,11 @@ type connection struct {
 	calls sync.WaitGroup
 }
 
-type verdict struct {
-	available bool
-	reason    check.Reason
+// together are runs that the agent was given at once. What they change is told when the last of them
+// is settled: a checker that goes away is one piece of news, however many checks it has.
+type together struct {
+	runs []check.Run
+	left int // how many are not settled
 }
 
 func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent) *agent {
@@ -71,8 +71,8 @@ func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent) *a
 	a := &agent{
 		env: e, incarnation: incarnation, self: self, spec: spec,
 		breaker: machine.NewBreaker(e.Config.Breaker.Failures, state),
-		busy:    make(map[*check.Check]bool, len(spec.Checks)),
-		last:    make(map[*check.Check]verdict, len(spec.Checks)),
+		busy:    make(map[*check.Check]*together, len(spec.Checks)),
+		changes: newChanges(len(spec.Checks)),
 
 		resultless: make(map[*check.Check]bool),
 	}
@@ -114,12 +114,14 @@ func (a *agent) stop() {
 }
 
 func (a *agent) run(runs []check.Run) {
+	all := &together{runs: runs, left: len(runs)}
 	for _, run := range runs {
-		if a.busy[run.Check] {
-			a.tell(run.Failed(check.Overrun, "the previous call of this check has not returned: it takes longer than its interval", 0))
+		if a.busy[run.Check] != nil {
+			a.report(run.Failed(check.Overrun, "the previous call of this check has not returned: it takes longer than its interval", 0))
+			a.ended(all)
 			continue
 		}
-		a.busy[run.Check] = true
+		a.busy[run.Check] = all
 		a.start(run)
 	}
 }
@@ -213,7 +215,7 @@ func (a *agent) answered(m answered) {
 	a.breaker.Report(m.permit, outcome)
 	switch {
 	case m.err == nil && m.answer.Nothing:
-		a.observe(status)
+		a.changes.note(status)
 		a.settleUnreported(m.run, status)
 	case status.Reason == check.Unimplemented && m.run.Check.HasResults():
 		a.noResults(m.run.Check, status.Detail)
@@ -319,8 +321,35 @@ func (a *agent) askHealth(timeout time.Duration, message func(string, error) any
 
 // settle gives a run of ours its status.
 func (a *agent) settle(run check.Run, status check.Status) {
+	a.report(status)
+	a.end(run)
+}
+
+// settleUnreported ends a run of ours that has nothing to report.
+func (a *agent) settleUnreported(run check.Run, status check.Status) {
+	a.env.send(a.env.poller, settled{status: status, nothing: true})
+	a.end(run)
+}
+
+func (a *agent) report(status check.Status) {
+	a.changes.note(status)
+	a.env.send(a.env.poller, settled{status: status})
+}
+
+func (a *agent) end(run check.Run) {
+	all := a.busy[run.Check]
 	delete(a.busy, run.Check)
-	a.tell(status)
+	a.ended(all)
+}
+
+// ended takes the end of one of some runs, and tells what they changed if it was the last.
+func (a *agent) ended(all *together) {
+	if all.left--; all.left > 0 {
+		return
+	}
+	if changes := a.changes.tell(all.runs); len(changes) > 0 {
+		a.env.Observe(ChecksChanged{Agent: a.spec.Name, Changes: changes})
+	}
 }
 
 // noResults tells, once, of a check whose checker has no results to offer. Most have none.
@@ -329,41 +358,4 @@ func (a *agent) noResults(c *check.Check, detail string) {
 		a.resultless[c] = true
 		a.env.Observe(NoResults{Agent: a.spec.Name, Check: c.Name, Detail: detail})
 	}
-}
-
-// settleUnreported ends a run of ours that has nothing to report.
-func (a *agent) settleUnreported(run check.Run, status check.Status) {
-	delete(a.busy, run.Check)
-	a.env.send(a.env.poller, settled{status: status, nothing: true})
-}
-
-func (a *agent) tell(status check.Status) {
-	a.observe(status)
-	a.env.send(a.env.poller, settled{status: status})
-}
-
-// observe tells of a status that differs from the check's last.
-func (a *agent) observe(status check.Status) {
-	now := verdict{available: status.Available, reason: status.Reason}
-	// The first status of a check is a change unless all is well.
-	if before, known := a.last[status.Check]; known && now != before || !known && !now.available {
-		detail := status.Detail
-		if status.Reason == "" && !status.Available {
-			detail = excerpt(status.Message)
-		}
-		a.env.Observe(StatusChanged{
-			Agent: a.spec.Name, Check: status.Check.Name,
-			Available: status.Available, Reason: status.Reason, Detail: detail,
-		})
-	}
-	a.last[status.Check] = now
-}
-
-// excerpt is as much of a checker's message as fits into a line of the log.
-func excerpt(message []byte) string {
-	const most = 300
-	if len(message) > most {
-		message = append(message[:most:most], "…"...)
-	}
-	return strings.ToValidUTF8(string(message), "")
 }

@@ -205,11 +205,11 @@ func TestUnavailableFromTheFirstRun(t *testing.T) {
 		w.pass(16 * time.Second)
 		w.checkers["a000"].set(func(c *checker) { c.ask = up })
 		w.pass(10 * time.Second)
-		want := []actors.StatusChanged{
-			{Agent: "a000", Check: "c0", Detail: `{"error":"refused"}`},
-			{Agent: "a000", Check: "c0", Available: true},
+		want := []actors.ChecksChanged{
+			{Agent: "a000", Changes: []actors.Change{{Check: "c0", Detail: `{"error":"refused"}`}}},
+			{Agent: "a000", Changes: []actors.Change{{Check: "c0", Available: true}}},
 		}
-		if diff := cmp.Diff(want, seen[actors.StatusChanged](w)); diff != "" {
+		if diff := cmp.Diff(want, seen[actors.ChecksChanged](w)); diff != "" {
 			t.Errorf("told (-want +got):\n%s", diff)
 		}
 	})

@@ -63,13 +63,12 @@ type HealthTold struct {
 	Health string
 }
 
-// StatusChanged says: a check's status differs from its last one in availability or reason.
-type StatusChanged struct {
-	Agent, Check string
-	Available    bool
-	Reason       check.Reason
-	// Detail explains the reason; without one, it is what the checker says of an unavailable target.
-	Detail string
+// ChecksChanged says: the statuses of these checks, which were asked together, differ in availability
+// or reason from what was told of them last. They are in the order of the configuration. circuit_open is
+// no change: nothing new is known of a check that was not asked, and BreakerChanged tells why it was not.
+type ChecksChanged struct {
+	Agent   string
+	Changes []Change
 }
 
 // StatusDiscarded says: an answer that came after its run had been given a status.

@@ -120,7 +120,7 @@ func TestHealthDecidesNothing(t *testing.T) {
 				if diff := cmp.Diff(tt.told, seen[actors.HealthTold](w)); diff != "" {
 					t.Errorf("HealthTold (-want +got):\n%s", diff)
 				}
-				if changes, moves := seen[actors.StatusChanged](w), seen[actors.BreakerChanged](w); len(changes)+len(moves) > 0 {
+				if changes, moves := seen[actors.ChecksChanged](w), seen[actors.BreakerChanged](w); len(changes)+len(moves) > 0 {
 					t.Errorf("statuses changed: %+v; the breaker moved: %+v", changes, moves)
 				}
 				if n := len(seen[actors.PanicRecovered](w)); n != tt.panics {

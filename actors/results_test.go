@@ -184,7 +184,7 @@ func TestNothingToReport(t *testing.T) {
 				if moved := seen[actors.BreakerChanged](w); len(moved) > 0 {
 					t.Errorf("the breaker moved: %+v", moved)
 				}
-				if changed := seen[actors.StatusChanged](w); len(changed) > 0 {
+				if changed := seen[actors.ChecksChanged](w); len(changed) > 0 {
 					t.Errorf("told to have changed: %+v", changed)
 				}
 			})
@@ -290,8 +290,8 @@ func TestNewsAfterFailure(t *testing.T) {
 		}
 		w.start()
 		w.pass(20*time.Second - time.Millisecond)
-		changed := seen[actors.StatusChanged](w)
-		if len(changed) != 2 || changed[0].Reason != check.NotFound || !changed[1].Available {
+		changed := seen[actors.ChecksChanged](w)
+		if len(changed) != 2 || changed[0].Changes[0].Reason != check.NotFound || !changed[1].Changes[0].Available {
 			t.Errorf("told: %+v", changed)
 		}
 	})

@@ -43,6 +43,7 @@ type Daemon struct {
 	queue  *spool.Memory
 	system *actors.System
 	admin  *observe.Admin
+	tell   *narrator
 }
 
 // New wires a daemon. Nothing runs before Start.
@@ -93,7 +94,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 		d.admin.Serve(system.Alive, d.board)
 	}
 	d.o.Log.Info().Str("poller_id", cfg.PollerID).Str("source_ip", cfg.SourceIP).Int("agents", len(cfg.Agents)).
-		Int("checks", countChecks(cfg)).Stringer("interval", cfg.Poll.Interval).Strs("core", cfg.Core.Addresses).
+		Int("checks_total", countChecks(cfg)).Stringer("interval", cfg.Poll.Interval).Strs("core", cfg.Core.Addresses).
 		Str("admin", d.AdminAddress()).Msg("poller started; reports are kept in memory only")
 	return nil
 }
@@ -108,6 +109,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	var errs []error
 	if d.system != nil {
 		errs = append(errs, d.system.Stop(ctx))
+		d.tell.flush()
 	}
 	if d.core != nil {
 		errs = append(errs, d.core.Close())
@@ -139,12 +141,12 @@ func (d *Daemon) AdminAddress() string {
 func (d *Daemon) Ready() (bool, []observe.Condition) { return d.board.Read(time.Now()) }
 
 func (d *Daemon) observer() actors.Observer {
-	tell := newNarrator(d.o.Log, d.board, d.o.Config.Poll.Interval).observe
+	d.tell = newNarrator(d.o.Log, d.board, d.o.Config.Poll.Interval, len(d.o.Config.Agents))
 	if d.o.Observe == nil {
-		return tell
+		return d.tell.observe
 	}
 	return func(e actors.Event) {
-		tell(e)
+		d.tell.observe(e)
 		d.o.Observe(e)
 	}
 }

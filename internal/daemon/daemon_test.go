@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -123,8 +124,11 @@ func TestCoreAway(t *testing.T) {
 		if n := len(w.reports()); n != 3 {
 			t.Fatalf("core has %d reports, want those of before", n)
 		}
-		if ready, conditions := w.daemon.Ready(); !ready || !strings.Contains(conditions[2].Detail+conditions[1].Detail, "6 reports are kept") {
-			t.Errorf("ready %v, conditions %+v", ready, conditions)
+		if ready, said := w.ready("core"); !ready || !strings.Contains(said, "since 2000-01-01T00:00:15Z; reports kept: 6") {
+			t.Errorf("ready %v, the condition of core says %q", ready, said)
+		}
+		if ready, said := w.ready("queue"); !ready || said != "reports that wait for core: 6" {
+			t.Errorf("ready %v, the condition of the queue says %q", ready, said)
 		}
 		w.coreUp()
 		w.pass(9*time.Second - time.Millisecond)
@@ -219,10 +223,10 @@ func TestMemoryIsBoundedAndDropsAreCounted(t *testing.T) {
 		if last := reports[len(reports)-1]; last.Timestamp-reports[0].Timestamp < 60 {
 			t.Errorf("the last report is %ds after the first", last.Timestamp-reports[0].Timestamp)
 		}
-		ready, conditions := w.daemon.Ready()
+		ready, said := w.ready("queue")
 		dropped := 14 - len(reports)
-		if !ready || dropped < 7 || !strings.Contains(conditions[3].Detail, "lost since the start") {
-			t.Errorf("ready %v, %d reports missing, conditions %+v", ready, dropped, conditions)
+		if want := fmt.Sprintf("reports lost since the start: %d, ", dropped); !ready || dropped < 7 || !strings.Contains(said, want) {
+			t.Errorf("ready %v, %d reports missing, the condition of the queue says %q", ready, dropped, said)
 		}
 	})
 }

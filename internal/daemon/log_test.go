@@ -26,7 +26,7 @@ import (
 func told(t *testing.T, events ...actors.Event) []map[string]any {
 	t.Helper()
 	var log bytes.Buffer
-	n := newNarrator(zerolog.New(&log), new(observe.Board), 10*time.Second)
+	n := newNarrator(zerolog.New(&log), new(observe.Board), 10*time.Second, 100)
 	for _, e := range events {
 		log.Reset()
 		n.observe(e)
@@ -50,7 +50,21 @@ func lines(t *testing.T, log []byte) []map[string]any {
 var (
 	errAway    = errors.New("core is away")
 	errRefused = errors.New("core refuses")
+
+	opened  = actors.BreakerChanged{Agent: "a", From: "closed", To: "open", Cause: "connection refused"}
+	onTrial = actors.BreakerChanged{Agent: "a", From: "open", To: "half-open", Cause: "it answers"}
+	closed  = actors.BreakerChanged{Agent: "a", From: "half-open", To: "closed", Cause: "the checker answered a run"}
 )
+
+// changed returns the same change of the checks c0, c1, and so on.
+func changed(n int, change actors.Change) []actors.Change {
+	var all []actors.Change
+	for i := range n {
+		change.Check = fmt.Sprintf("c%d", i)
+		all = append(all, change)
+	}
+	return all
+}
 
 // narrated are events and the line that each makes.
 var narrated = []struct {
@@ -84,12 +98,48 @@ var narrated = []struct {
 	{
 		name:  "a breaker opened",
 		event: actors.BreakerChanged{Agent: "a", From: "closed", To: "open", Cause: "connection refused"},
-		line:  `{"level":"warn","message":"breaker changed","agent":"a","from":"closed","to":"open","cause":"connection refused"}`,
+		line: `{"level":"warn","message":"breaker opened: the checker is asked again when a probe finds it back","agent":"a",
+			"from":"closed","to":"open","cause":"connection refused"}`,
 	},
 	{
-		name:  "a breaker closed",
-		event: actors.BreakerChanged{Agent: "a", From: "half-open", To: "closed", Cause: "the checker answered a run"},
-		line:  `{"level":"info","message":"breaker changed","agent":"a","from":"half-open","to":"closed","cause":"the checker answered a run"}`,
+		name:   "a breaker is on trial",
+		before: []actors.Event{opened},
+		event:  onTrial,
+		line:   `{"level":"debug","message":"breaker changed","agent":"a","from":"open","to":"half-open","cause":"it answers"}`,
+	},
+	{
+		name:   "a breaker failed its trial",
+		before: []actors.Event{opened, onTrial},
+		event:  actors.BreakerChanged{Agent: "a", From: "half-open", To: "open", Cause: "it hangs"},
+		line:   `{"level":"debug","message":"breaker changed","agent":"a","from":"half-open","to":"open","cause":"it hangs"}`,
+	},
+	{
+		name:   "a breaker closed",
+		before: []actors.Event{opened, onTrial},
+		event:  closed,
+		line:   `{"level":"info","message":"breaker closed: the checker is back","agent":"a","from":"half-open","to":"closed","cause":"the checker answered a run"}`,
+	},
+	{
+		name:   "a breaker opened once more",
+		before: []actors.Event{opened, onTrial, closed},
+		event:  opened,
+		line:   `{"level":"warn","agent":"a","from":"closed","to":"open"}`,
+	},
+	{
+		name:  "a restarted agent's breaker opened", // it begins half-open, and nobody knows anything yet
+		event: actors.BreakerChanged{Agent: "a", From: "half-open", To: "open", Cause: "connection refused"},
+		line:  `{"level":"warn","agent":"a","from":"half-open","to":"open","cause":"connection refused"}`,
+	},
+	{
+		name:   "a restarted agent's breaker opened, and that of another had been",
+		before: []actors.Event{actors.BreakerChanged{Agent: "b", From: "closed", To: "open"}},
+		event:  actors.BreakerChanged{Agent: "a", From: "half-open", To: "open"},
+		line:   `{"level":"warn","agent":"a"}`,
+	},
+	{
+		name:  "a restarted agent's breaker closed",
+		event: closed,
+		line:  `{"level":"debug","message":"breaker changed","agent":"a","from":"half-open","to":"closed"}`,
 	},
 	{
 		name:  "a checker's health",
@@ -98,23 +148,24 @@ var narrated = []struct {
 	},
 	{
 		name:  "a check is available",
-		event: actors.StatusChanged{Agent: "a", Check: "ssh", Available: true},
-		line:  `{"level":"info","message":"check is available","agent":"a","check":"ssh"}`,
+		event: actors.ChecksChanged{Agent: "a", Changes: []actors.Change{{Check: "ssh", Available: true}}},
+		line:  `{"level":"info","message":"checks are available again","agent":"a","checks":["ssh"]}`,
 	},
 	{
 		name:  "a check is unavailable",
-		event: actors.StatusChanged{Agent: "a", Check: "ssh", Detail: `{"error":"refused"}`},
-		line:  `{"level":"warn","message":"check is unavailable, says its checker","agent":"a","check":"ssh","detail":"{\"error\":\"refused\"}"}`,
+		event: actors.ChecksChanged{Agent: "a", Changes: []actors.Change{{Check: "ssh", Detail: `{"error":"refused"}`}}},
+		line:  `{"level":"warn","message":"checks are unavailable, says their checker","agent":"a","checks":["ssh"],"detail":"{\"error\":\"refused\"}"}`,
 	},
 	{
-		name:  "a check without a verdict",
-		event: actors.StatusChanged{Agent: "a", Check: "ssh", Reason: check.Timeout, Detail: "connected, but no answer"},
-		line:  `{"level":"warn","message":"check has no verdict","agent":"a","check":"ssh","reason":"timeout","detail":"connected, but no answer"}`,
+		name:  "checks without a verdict",
+		event: actors.ChecksChanged{Agent: "a", Changes: changed(3, actors.Change{Reason: check.Timeout, Detail: "connected, but no answer"})},
+		line:  `{"level":"warn","message":"checks have no verdict","agent":"a","checks":["c0","c1","c2"],"reason":"timeout","detail":"connected, but no answer"}`,
 	},
 	{
-		name:  "a check behind an open breaker", // the breaker has told it
-		event: actors.StatusChanged{Agent: "a", Check: "ssh", Reason: check.CircuitOpen, Detail: "not asked"},
-		line:  `{"level":"debug","message":"check has no verdict","agent":"a","check":"ssh","reason":"circuit_open","detail":"not asked"}`,
+		name:  "many checks without a verdict",
+		event: actors.ChecksChanged{Agent: "a", Changes: changed(12, actors.Change{Reason: check.Timeout})},
+		line: `{"level":"warn","agent":"a","checks":["c0","c1","c2","c3","c4","c5","c6","c7","c8","c9"],"more_checks":2,
+			"reason":"timeout"}`,
 	},
 	{
 		name:  "an answer too late",
@@ -283,11 +334,31 @@ func TestLogTellsEveryEvent(t *testing.T) {
 	}
 }
 
+// An agent whose checks come to different things has a line for each of these, in their order.
+func TestLogGroupsChecks(t *testing.T) {
+	t.Parallel()
+	var got []string
+	for _, line := range told(t, actors.ChecksChanged{Agent: "a", Changes: []actors.Change{
+		{Check: "c0", Reason: check.Timeout, Detail: "first"},
+		{Check: "c1", Available: true},
+		{Check: "c2", Detail: "down"},
+		{Check: "c3", Reason: check.BadAnswer},
+		{Check: "c4", Reason: check.Timeout, Detail: "second"},
+		{Check: "c5", Available: true},
+	}}) {
+		got = append(got, fmt.Sprintln(line["level"], line["checks"], line["reason"], line["detail"]))
+	}
+	want := []string{"warn [c0 c4] timeout first\n", "info [c1 c5] <nil> <nil>\n", "warn [c2] <nil> down\n", "warn [c3] bad_answer <nil>\n"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // A poller that does its work has nothing to say.
 func TestLogIsQuietWhenAllIsWell(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), 10*time.Second)
+	n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), 10*time.Second, 100)
 	for i := range 100 {
 		id := fmt.Sprintf("p/b/%d", i+1)
 		n.observe(actors.HealthTold{Agent: "a", Health: "SERVING"})
@@ -318,7 +389,7 @@ func TestLogThinsOutWhatRepeats(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log bytes.Buffer
-			n := newNarrator(zerolog.New(&log), new(observe.Board), 10*time.Second)
+			n := newNarrator(zerolog.New(&log), new(observe.Board), 10*time.Second, 100)
 			for _, e := range tt.before {
 				n.observe(e)
 			}

@@ -23,7 +23,7 @@ func TestReadiness(t *testing.T) {
 	away := status.Error(codes.Unavailable, "away")
 	synctest.Test(t, func(t *testing.T) {
 		board := new(observe.Board)
-		n := newNarrator(zerolog.Nop(), board, 10*time.Second)
+		n := newNarrator(zerolog.Nop(), board, 10*time.Second, 100)
 		for _, step := range []struct {
 			name  string
 			event actors.Event
@@ -32,17 +32,17 @@ func TestReadiness(t *testing.T) {
 		}{
 			{"at the start", actors.CycleClosed{}, false, "the first cycle has not closed yet"},
 			{"the first report", actors.ReportTaken{Kept: 1}, true, ""},
-			{"core is away", actors.DeliveryFailed{Outcome: wire.Retry, Err: away, Kept: 1}, true, "1 reports are kept, 1 failed attempts"},
-			{"another report", actors.ReportTaken{Kept: 2}, true, "2 reports are kept"},
-			{"core refuses us", actors.DeliveryFailed{Outcome: wire.Hold, Err: away, Kept: 2}, false, "2 failed attempts"},
+			{"core is away", actors.DeliveryFailed{Outcome: wire.Retry, Err: away, Kept: 1}, true, "core has taken no report since 2000-01-01T00:00:00Z; reports kept: 1; failed attempts: 1; the last error: rpc error"},
+			{"another report", actors.ReportTaken{Kept: 2}, true, "reports kept: 2; failed attempts: 1"},
+			{"core refuses us", actors.DeliveryFailed{Outcome: wire.Hold, Err: away, Kept: 2}, false, "failed attempts: 2"},
 			{"core takes it", actors.ReportDelivered{Kept: 1}, true, ""},
 			{"a report can't be kept", actors.SpoolFailed{ID: "r", Err: errors.New("disk full")}, false, "disk full"},
-			{"now it can", actors.ReportTaken{Kept: 2}, true, ""},
-			{"one is dropped", actors.ReportDropped{ID: "r", Cause: "full"}, false, "1 reports were lost since the start; report r dropped: full"},
+			{"now it can", actors.ReportTaken{Kept: 2}, true, "reports that wait for core: 2"},
+			{"one is dropped", actors.ReportDropped{ID: "r", Cause: "full"}, false, "reports lost since the start: 1, the last at 2000-01-01T00:00:00Z: report r dropped: full"},
 			{"one is delivered", actors.ReportDelivered{Kept: 1}, false, "report r dropped"},
-			{"all are delivered", actors.ReportDelivered{Kept: 0}, true, "1 reports were lost since the start"},
-			{"one is refused for good", actors.DeliveryFailed{Outcome: wire.SetAside, Err: away}, false, "2 reports were lost"},
-			{"all are delivered again", actors.ReportDelivered{Kept: 0}, true, "2 reports were lost"},
+			{"all are delivered", actors.ReportDelivered{Kept: 0}, true, "reports lost since the start: 1, the last at"},
+			{"one is refused for good", actors.DeliveryFailed{Outcome: wire.SetAside, Err: away}, false, "reports lost since the start: 2, "},
+			{"all are delivered again", actors.ReportDelivered{Kept: 0}, true, "reports lost since the start: 2, "},
 			{"an agent is parked", actors.ActorFailed{Actor: "agent/a", Parked: true}, true, "1 parked after too many restarts: agent/a"},
 			{"the reporter, too", actors.ActorFailed{Actor: "reporter", Parked: true}, false, "2 parked"},
 			{"it is back", actors.ActorRestarted{Actor: "reporter"}, true, "agent/a"},

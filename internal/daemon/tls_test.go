@@ -60,8 +60,7 @@ func TestCoreOfStrangersGetsNothing(t *testing.T) {
 		if n := len(w.reports()); n != 0 {
 			t.Errorf("%d reports went to a stranger", n)
 		}
-		_, conditions := w.daemon.Ready()
-		if d := conditions[1].Detail; !strings.Contains(d, "3 reports are kept") || !strings.Contains(d, "certificate") {
+		if _, d := w.ready("core"); !strings.Contains(d, "reports kept: 3") || !strings.Contains(d, "certificate") {
 			t.Errorf("the condition of core says %q", d)
 		}
 	})

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rs/zerolog"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -32,7 +31,7 @@ func (w *world) startWith(toml string) {
 		w.t.Fatal(err)
 	}
 	w.daemon = daemon.New(daemon.Options{
-		Config: cfg, Log: zerolog.New(zerolog.NewTestWriter(w.t)).Level(zerolog.ErrorLevel),
+		Config: cfg, Log: w.logger(),
 		Observe: w.observe, Dial: w.net.Dial, Lookup: w.find,
 	})
 	if err := w.daemon.Start(w.t.Context()); err != nil {

@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type world struct {
 	checkers   []*sim.Server
 	daemon     *daemon.Daemon
 	lookup     transport.LookupFunc // of hosts; nothing is found if it is nil
+	log        *bytes.Buffer        // gets the log at level info, if it is not nil; to be read after the stop
 
 	mu     sync.Mutex
 	events []actors.Event
@@ -119,12 +121,31 @@ func (w *world) start(interval, timeout time.Duration, more string) {
 		w.t.Fatal(err)
 	}
 	w.daemon = daemon.New(daemon.Options{
-		Config: cfg, Log: zerolog.New(zerolog.NewTestWriter(w.t)).Level(zerolog.ErrorLevel),
+		Config: cfg, Log: w.logger(),
 		Observe: w.observe, Dial: w.net.Dial, Lookup: w.find,
 	})
 	if err := w.daemon.Start(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+func (w *world) logger() zerolog.Logger {
+	if w.log != nil {
+		return zerolog.New(zerolog.SyncWriter(w.log)).Level(zerolog.InfoLevel)
+	}
+	return zerolog.New(zerolog.NewTestWriter(w.t)).Level(zerolog.ErrorLevel)
+}
+
+// ready returns whether the daemon is ready, and what it says of one condition.
+func (w *world) ready(name string) (ready bool, detail string) {
+	ready, conditions := w.daemon.Ready()
+	for _, c := range conditions {
+		if c.Name == name {
+			return ready, c.Detail
+		}
+	}
+	w.t.Errorf("there is no condition %s", name)
+	return ready, ""
 }
 
 func (w *world) stop() {

@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Lines about single agents share a budget of floodLines for each floodWindow. When a switch dies,
+// hundreds of agents say the same within a cycle: the first few of them tell a person what happens, and
+// the summary tells how far it goes. Fifty is more than a screen, and what a few agents that flap come to
+// in ten seconds is far below it; ten seconds is about as long as one wants to wait for the summary.
+const (
+	floodLines  = 50
+	floodWindow = 10 * time.Second
+	floodNames  = 5 // agents that the summary names
+)
+
+// flood keeps the budget and counts what is beyond it. A window begins with the first line after the
+// last one was over.
+type flood struct {
+	began time.Time
+	lines int
+	left  leftOut
+}
+
+// leftOut is what was beyond the budget.
+type leftOut struct {
+	lines int
+	level zerolog.Level // the highest of them
+	kinds map[string]int
+	// agents are all whose lines were left out; some are the first of them.
+	agents map[string]bool
+	some   []string
+}
+
+// admit tells whether a line of a kind about an agent is within the budget; if not, it is counted.
+func (f *flood) admit(now time.Time, level zerolog.Level, agent, kind string) bool {
+	if f.over(now) {
+		f.began, f.lines = now, 0
+	}
+	if f.lines < floodLines {
+		f.lines++
+		return true
+	}
+	f.left.add(level, agent, kind)
+	return false
+}
+
+func (f *flood) over(now time.Time) bool { return !now.Before(f.began.Add(floodWindow)) }
+
+// summary returns what was left out, once the window is over; false if nothing was, or not yet.
+func (f *flood) summary(now time.Time) (leftOut, bool) {
+	if !f.over(now) {
+		return leftOut{}, false
+	}
+	return f.end()
+}
+
+// end is summary without waiting for the end of the window.
+func (f *flood) end() (leftOut, bool) {
+	left := f.left
+	f.left = leftOut{}
+	return left, left.lines > 0
+}
+
+func (l *leftOut) add(level zerolog.Level, agent, kind string) {
+	if l.lines == 0 {
+		*l = leftOut{level: level, kinds: make(map[string]int), agents: make(map[string]bool)}
+	}
+	l.lines++
+	l.level = max(l.level, level)
+	l.kinds[kind]++
+	if !l.agents[agent] && len(l.some) < floodNames {
+		l.some = append(l.some, agent)
+	}
+	l.agents[agent] = true
+}
+
+// counts says how many lines of each kind there were, the most first.
+func (l *leftOut) counts() []string {
+	kinds := slices.SortedFunc(maps.Keys(l.kinds), func(x, y string) int {
+		return cmp.Or(l.kinds[y]-l.kinds[x], cmp.Compare(x, y))
+	})
+	for i, kind := range kinds {
+		kinds[i] = fmt.Sprintf("%d × %s", l.kinds[kind], kind)
+	}
+	return kinds
+}

@@ -1,0 +1,113 @@
+package daemon
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/internal/wire"
+)
+
+func (n *narrator) delivery(now time.Time, event actors.Event) {
+	switch e := event.(type) {
+	case actors.ReportTaken:
+		n.board.SetFor(now, conditionCycle, 3*n.interval, "no cycle was closed and taken for three poll intervals")
+		n.keeping = ""
+		n.keeps(now, e.Kept)
+		n.log.Debug().Str("report", e.ID).Int("kept", e.Kept).Msg("report taken")
+	case actors.SpoolFailed:
+		n.keeping = fmt.Sprintf("report %s can't be kept: %v", e.ID, e.Err)
+		n.queueCondition(now)
+		n.log.Error().Str("report", e.ID).Err(e.Err).Msg("report can't be kept safe; trying again")
+	case actors.ReportDropped:
+		n.lost(now, fmt.Sprintf("report %s dropped: %s", e.ID, e.Cause))
+		n.log.Error().Str("report", e.ID).Str("cause", e.Cause).Int("dropped_total", n.dropped).Msg("report dropped: its statuses are lost")
+	case actors.ReportSplit:
+		n.log.Warn().Str("report", e.ID).Int("parts", e.Parts).Int("limit", e.Limit).
+			Msg("core finds this too large, or is short of resources; it gets it in smaller parts. If this repeats, lower core.max_message")
+	case actors.ReportDelivered:
+		n.delivered(now, e)
+	case actors.DeliveryFailed:
+		n.deliveryFailed(now, e)
+	}
+}
+
+func (n *narrator) delivered(now time.Time, e actors.ReportDelivered) {
+	if n.failing > 0 {
+		n.log.Info().Str("report", e.ID).Int("kept", e.Kept).Int("failed_attempts", n.failing).
+			Stringer("away_for", now.Sub(n.since).Round(time.Millisecond)).Msg("core takes reports again")
+	} else {
+		n.log.Debug().Str("report", e.ID).Stringer("took", e.Took.Round(time.Microsecond)).Int("kept", e.Kept).Msg("report delivered")
+	}
+	n.failing = 0
+	n.losing = n.losing && e.Kept > 0
+	n.keeps(now, e.Kept)
+}
+
+func (n *narrator) deliveryFailed(now time.Time, e actors.DeliveryFailed) {
+	if e.Outcome == wire.SetAside {
+		n.kept = e.Kept
+		n.lost(now, fmt.Sprintf("core refused report %s for good: %v", e.ID, e.Err))
+		n.log.Error().Str("report", e.ID).Err(e.Err).Int("dropped_total", n.dropped).Msg("core refuses this report for good; its statuses are lost")
+		return
+	}
+	changed := n.failing > 0 && e.Outcome != n.failure.Outcome
+	if n.failing++; n.failing == 1 {
+		n.since = now
+	}
+	n.failure = e
+	n.keeps(now, e.Kept)
+	if !powerOfTwo(n.failing) && !changed {
+		return
+	}
+	level, msg := zerolog.WarnLevel, "core did not take a report; it is kept and tried again"
+	if e.Outcome == wire.Hold {
+		level, msg = zerolog.ErrorLevel, "reports can't be delivered, and are kept until somebody mends that"
+	}
+	n.log.WithLevel(level).Str("report", e.ID).Err(e.Err).Int("failed_attempts", n.failing).Int("kept", e.Kept).Stringer("retry_in", e.RetryIn.Round(time.Millisecond)).Msg(msg)
+}
+
+// keeps takes how many reports are kept, which both conditions tell.
+func (n *narrator) keeps(now time.Time, kept int) {
+	n.kept = kept
+	n.coreCondition(now)
+	n.queueCondition(now)
+}
+
+// coreCondition: a core that is away is explained; one that refuses us needs somebody.
+func (n *narrator) coreCondition(now time.Time) {
+	if n.failing == 0 {
+		n.board.Set(now, conditionCore, true, "")
+		return
+	}
+	n.board.Set(now, conditionCore, n.failure.Outcome != wire.Hold,
+		fmt.Sprintf("core has taken no report since %s; reports kept: %d; failed attempts: %d; the last error: %v",
+			clock(n.since), n.kept, n.failing, n.failure.Err))
+}
+
+func (n *narrator) lost(now time.Time, how string) {
+	n.dropped++
+	n.losing, n.lastly = true, fmt.Sprintf("the last at %s: %s", clock(now), how)
+	n.queueCondition(now)
+}
+
+// queueCondition: what was lost stays told; it is bad until the queue has been empty since.
+func (n *narrator) queueCondition(now time.Time) {
+	var details []string
+	if n.kept > 1 { // one is on its way
+		details = append(details, fmt.Sprintf("reports that wait for core: %d", n.kept))
+	}
+	if n.dropped > 0 {
+		details = append(details, fmt.Sprintf("reports lost since the start: %d, %s", n.dropped, n.lastly))
+	}
+	if n.keeping != "" {
+		details = append(details, n.keeping)
+	}
+	n.board.Set(now, conditionQueue, !n.losing && n.keeping == "", strings.Join(details, "; "))
+}
+
+// clock is a time as conditions tell it.
+func clock(at time.Time) string { return at.UTC().Format(time.RFC3339) }
