@@ -76,15 +76,18 @@ func (r *reporter) stop() {
 
 // take keeps a report safe and says so. If it can't, it stays silent, and the poller sends it again.
 func (r *reporter) take(rep report) {
-	dropped, err := r.env.Spool.Append(rep.id, rep.time, rep.body)
-	for _, id := range dropped {
-		r.env.Observe(ReportDropped{ID: id, Cause: "the queue of reports for core is full, or the report is too old"})
+	tooOld, noRoom, err := r.env.Spool.Append(rep.id, rep.time, rep.body)
+	for _, id := range tooOld {
+		r.env.Observe(ReportDropped{ID: id, Cause: "core did not take it within spool.max_age"})
+	}
+	for _, id := range noRoom {
+		r.env.Observe(ReportDropped{ID: id, Cause: "the queue of reports for core is full: spool.max_bytes"})
 	}
 	if err != nil {
 		r.env.Observe(SpoolFailed{ID: rep.id, Err: err})
 		return
 	}
-	r.env.send(r.env.poller, taken{id: rep.id, dropped: slices.Contains(dropped, rep.id)})
+	r.env.send(r.env.poller, taken{id: rep.id, dropped: slices.Contains(noRoom, rep.id)})
 	kept, _ := r.env.Spool.Kept()
 	r.env.Observe(ReportTaken{ID: rep.id, Kept: kept})
 	r.deliverNext()

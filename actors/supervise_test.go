@@ -153,10 +153,10 @@ type faultySpool struct {
 	fault   func(n int) error
 }
 
-func (s *faultySpool) Append(id string, at time.Time, body []byte) ([]string, error) {
+func (s *faultySpool) Append(id string, at time.Time, body []byte) (tooOld, noRoom []string, err error) {
 	s.appends++
 	if err := s.fault(s.appends); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return s.Spool.Append(id, at, body)
 }
@@ -185,12 +185,12 @@ type crashingSpool struct {
 	appends int
 }
 
-func (s *crashingSpool) Append(id string, at time.Time, body []byte) ([]string, error) {
-	dropped, err := s.Spool.Append(id, at, body)
+func (s *crashingSpool) Append(id string, at time.Time, body []byte) (tooOld, noRoom []string, err error) {
+	tooOld, noRoom, err = s.Spool.Append(id, at, body)
 	if s.appends++; s.appends == 2 {
 		panic("test fault in the reporter")
 	}
-	return dropped, err
+	return tooOld, noRoom, err
 }
 
 func TestRestartedReporterDeliversWhatIsKept(t *testing.T) {

@@ -48,9 +48,9 @@ type Core interface {
 // and is used by one goroutine at a time.
 type Spool interface {
 	// Append keeps a report safe, behind all others, and returns the ids of those it dropped
-	// for want of room or because of their age. An id that was appended before changes nothing, and is
-	// returned if it was dropped at once then.
-	Append(id string, at time.Time, body []byte) (dropped []string, err error)
+	// because of their age, and for want of room. An id that was appended before changes nothing, and is
+	// returned in noRoom if it was dropped at once then.
+	Append(id string, at time.Time, body []byte) (tooOld, noRoom []string, err error)
 	// Next returns the oldest report, which stays until Ack.
 	Next() (id string, body []byte, ok bool)
 	// Ack removes the report if it is still kept.

@@ -186,13 +186,14 @@ func TestCoreAddresses(t *testing.T) {
 // The oldest one, which is on its way, is never dropped.
 func TestSpoolBounds(t *testing.T) {
 	for name, tt := range map[string]struct {
-		keys string
-		want []int64 // the seconds since the start
+		keys  string
+		want  []int64 // the seconds since the start
+		cause string  // that the others are told to be dropped for
 	}{
-		"all fit":     {"", []int64{0, 10, 20, 30, 40, 50, 60}},
-		"max_age":     {"max_age = \"30s\"\n", []int64{0, 30, 40, 50, 60}},
-		"drop_oldest": {"max_bytes = \"350KiB\"\nwhen_full = \"drop_oldest\"\n", []int64{0, 50, 60}},
-		"drop_newest": {"max_bytes = \"350KiB\"\nwhen_full = \"drop_newest\"\n", []int64{0, 10, 20}},
+		"all fit":     {"", []int64{0, 10, 20, 30, 40, 50, 60}, ""},
+		"max_age":     {"max_age = \"30s\"\n", []int64{0, 30, 40, 50, 60}, "within spool.max_age"},
+		"drop_oldest": {"max_bytes = \"350KiB\"\nwhen_full = \"drop_oldest\"\n", []int64{0, 50, 60}, "full: spool.max_bytes"},
+		"drop_newest": {"max_bytes = \"350KiB\"\nwhen_full = \"drop_newest\"\n", []int64{0, 10, 20}, "full: spool.max_bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(w *world) {
@@ -210,8 +211,14 @@ func TestSpoolBounds(t *testing.T) {
 				if diff := cmp.Diff(tt.want, got); diff != "" {
 					t.Errorf("the reports at core, in seconds since the start (-want +got):\n%s", diff)
 				}
-				if dropped := witnessed[actors.ReportDropped](w); len(dropped) != 7-len(tt.want) {
+				dropped := witnessed[actors.ReportDropped](w)
+				if len(dropped) != 7-len(tt.want) {
 					t.Errorf("dropped: %+v, want %d", dropped, 7-len(tt.want))
+				}
+				for _, d := range dropped {
+					if !strings.Contains(d.Cause, tt.cause) {
+						t.Errorf("dropped: %+v, want it for %q", d, tt.cause)
+					}
 				}
 			})
 		})

@@ -53,36 +53,38 @@ func NewMemory(cfg Config) *Memory {
 	return &Memory{cfg: cfg}
 }
 
-// Append keeps a report, which took place at, and returns the ids of the reports dropped for it:
-// those that are too old by at, and what the bounds leave no room for, which may be the report
-// itself. An id that was appended before changes nothing, and is said to be dropped if it was then. It
+// Append keeps a report, which took place at, and returns the ids of the reports dropped for it: first
+// those that are too old by at, then those that there is no room for, which may be the report itself. An
+// id that was appended before changes nothing; if there was no room for it then, there is none now. It
 // never fails.
-func (m *Memory) Append(id string, at time.Time, body []byte) (dropped []string, err error) {
+func (m *Memory) Append(id string, at time.Time, body []byte) (tooOld, noRoom []string, err error) {
 	if i := slices.IndexFunc(m.recent, func(a appended) bool { return a.id == id }); i >= 0 {
 		if m.recent[i].refused {
-			return []string{id}, nil
+			return nil, []string{id}, nil
 		}
-		return nil, nil
+		return nil, nil, nil
 	}
 	size := int64(len(body))
 	// Dropping helps only a report that has room beside the one on its way to core.
 	canFit := m.lentBytes()+size <= m.cfg.MaxBytes
 	for e := m.droppable(); e != nil; e = m.droppable() {
-		tooOld := at.Sub(e.Value.(record).at) > m.cfg.MaxAge
-		inTheWay := m.bytes+size > m.cfg.MaxBytes && canFit && !m.cfg.DropNewest
-		if !tooOld && !inTheWay {
+		if at.Sub(e.Value.(record).at) > m.cfg.MaxAge {
+			tooOld = append(tooOld, m.remove(e))
+			continue
+		}
+		if inTheWay := m.bytes+size > m.cfg.MaxBytes && canFit && !m.cfg.DropNewest; !inTheWay {
 			break
 		}
-		dropped = append(dropped, m.remove(e))
+		noRoom = append(noRoom, m.remove(e))
 	}
 	if m.bytes+size > m.cfg.MaxBytes {
 		m.remember(appended{id: id, refused: true})
-		return append(dropped, id), nil
+		return tooOld, append(noRoom, id), nil
 	}
 	m.remember(appended{id: id})
 	m.queue.PushBack(record{id: id, at: at, body: body})
 	m.bytes += size
-	return dropped, nil
+	return tooOld, noRoom, nil
 }
 
 // droppable returns the oldest report that is not on its way to core.

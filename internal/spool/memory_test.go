@@ -20,7 +20,7 @@ var start = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 // TestMemory runs scripts of one step a line, each followed by what it is to return:
 //
-//	append ID BYTES MINUTE   the ids dropped
+//	append ID BYTES MINUTE   the ids dropped for want of room, behind those that are "old:"
 //	next                     the id lent
 //	ack ID
 //	kept                     the number of reports and their bytes
@@ -118,25 +118,25 @@ func TestMemory(t *testing.T) {
 			append a 10 0 ->
 			append b 10 1 ->
 			append c 10 60 ->
-			append d 10 61 -> a
-			append e 10 122 -> b c d
+			append d 10 61 -> old:a
+			append e 10 122 -> old:b old:c old:d
 			kept -> 1 10
 			next -> e`},
 		{"age, the newest refused all the same", Config{MaxBytes: 20, MaxAge: hour, DropNewest: true}, `
 			append a 10 0 ->
 			append b 10 60 ->
 			append c 10 60 -> c
-			append d 10 61 -> a
+			append d 10 61 -> old:a
 			next -> b`},
 		{"age makes room even for what is refused", Config{MaxBytes: 20, MaxAge: hour}, `
 			append a 10 0 ->
-			append b 21 61 -> a b
+			append b 21 61 -> old:a b
 			kept -> 0 0`},
 		{"the one on its way to core stays at any age", Config{MaxBytes: 100, MaxAge: hour}, `
 			append a 10 0 ->
 			append b 10 0 ->
 			next -> a
-			append c 10 90 -> b
+			append c 10 90 -> old:b
 			ack a
 			next -> c`},
 		{"an id appended before changes nothing", Config{MaxBytes: 100, MaxAge: hour}, `
@@ -186,11 +186,14 @@ func step(t *testing.T, m *Memory, command []string) string {
 		if _, err := fmt.Sscan(command[2]+" "+command[3], &size, &minute); err != nil {
 			t.Fatal(err)
 		}
-		dropped, err := m.Append(command[1], start.Add(time.Duration(minute)*time.Minute), body(command[1], size))
+		tooOld, noRoom, err := m.Append(command[1], start.Add(time.Duration(minute)*time.Minute), body(command[1], size))
 		if err != nil {
 			t.Errorf("%v: %v", command, err)
 		}
-		return strings.Join(dropped, " ")
+		for i, id := range tooOld {
+			tooOld[i] = "old:" + id
+		}
+		return strings.Join(append(tooOld, noRoom...), " ")
 	case "next":
 		id, got, ok := m.Next()
 		if !ok {
@@ -224,11 +227,11 @@ func TestMemoryLimit(t *testing.T) {
 	m := NewMemory(Config{MaxBytes: 1 << 40, MaxAge: time.Hour})
 	block := make([]byte, MemoryLimit/4) // the same one each time
 	for i := range 4 {
-		if dropped, _ := m.Append(fmt.Sprint(i), start, block); dropped != nil {
+		if _, dropped, _ := m.Append(fmt.Sprint(i), start, block); dropped != nil {
 			t.Errorf("report %d: dropped %q", i, dropped)
 		}
 	}
-	dropped, _ := m.Append("4", start, block)
+	_, dropped, _ := m.Append("4", start, block)
 	if diff := cmp.Diff([]string{"0"}, dropped); diff != "" {
 		t.Errorf("dropped above the limit (-want +got):\n%s", diff)
 	}
@@ -244,18 +247,18 @@ func TestMemoryRemembers(t *testing.T) {
 	const n = 3 * remembered
 	for i := range n {
 		id := fmt.Sprint(i)
-		_, _ = m.Append(id, start, []byte("x"))
+		_, _, _ = m.Append(id, start, []byte("x"))
 		m.Ack(id)
 	}
 	for i := n - remembered; i < n; i++ {
-		if _, _ = m.Append(fmt.Sprint(i), start, []byte("x")); m.queue.Len() != 0 {
+		if _, _, _ = m.Append(fmt.Sprint(i), start, []byte("x")); m.queue.Len() != 0 {
 			t.Fatalf("report %d of %d was not known again", i, n)
 		}
 	}
 	if len(m.recent) != remembered {
 		t.Errorf("%d ids are remembered, want %d", len(m.recent), remembered)
 	}
-	if _, _ = m.Append("0", start, []byte("x")); m.queue.Len() != 1 {
+	if _, _, _ = m.Append("0", start, []byte("x")); m.queue.Len() != 1 {
 		t.Error("an id of long ago is still remembered")
 	}
 }
@@ -276,24 +279,24 @@ func (m *model) bytes() (sum int64) {
 	return sum
 }
 
-func (m *model) append(r record) (dropped []string) {
+func (m *model) append(r record) (tooOld, noRoom []string) {
 	if m.appended[r.id] {
 		if m.refused[r.id] {
-			return []string{r.id}
+			return nil, []string{r.id}
 		}
-		return nil
+		return nil, nil
 	}
 	m.appended[r.id] = true
 	first := 0
 	if m.lent {
 		first = 1
 	}
-	drop := func() {
-		dropped = append(dropped, m.queue[first].id)
+	drop := func(into *[]string) {
+		*into = append(*into, m.queue[first].id)
 		m.queue = slices.Delete(m.queue, first, first+1)
 	}
 	for len(m.queue) > first && r.at.Sub(m.queue[first].at) > m.cfg.MaxAge {
-		drop()
+		drop(&tooOld)
 	}
 	size := int64(len(r.body))
 	var lent int64
@@ -301,16 +304,16 @@ func (m *model) append(r record) (dropped []string) {
 		lent = int64(len(m.queue[0].body))
 	}
 	for !m.cfg.DropNewest && lent+size <= m.cfg.MaxBytes && m.bytes()+size > m.cfg.MaxBytes {
-		drop()
+		drop(&noRoom)
 	}
 	if m.bytes()+size > m.cfg.MaxBytes {
-		dropped = append(dropped, r.id)
+		noRoom = append(noRoom, r.id)
 		m.refused[r.id] = true
 	} else {
 		m.queue = append(m.queue, r)
 	}
-	m.dropped += len(dropped)
-	return dropped
+	m.dropped += len(tooOld) + len(noRoom)
+	return tooOld, noRoom
 }
 
 // TestMemoryAgainstModel does anything in any order, and accounts for every report.
@@ -327,12 +330,12 @@ func TestMemoryAgainstModel(t *testing.T) {
 		appendOne := func(t *rapid.T, id string) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "minutes")) * time.Minute)
 			r := record{id: id, at: now, body: body(id, rapid.IntRange(0, 90).Draw(t, "size"))}
-			dropped, err := memory.Append(r.id, r.at, r.body)
+			tooOld, noRoom, err := memory.Append(r.id, r.at, r.body)
 			if err != nil {
 				t.Fatalf("Append: %v", err)
 			}
-			if want := model.append(r); !slices.Equal(dropped, want) {
-				t.Fatalf("%s dropped %q, want %q", id, dropped, want)
+			if wantOld, wantNo := model.append(r); !slices.Equal(tooOld, wantOld) || !slices.Equal(noRoom, wantNo) {
+				t.Fatalf("%s dropped %q and %q, want %q and %q", id, tooOld, noRoom, wantOld, wantNo)
 			}
 		}
 		ack := func(id string) {
