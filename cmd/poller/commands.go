@@ -25,7 +25,7 @@ func runCommand() *cobra.Command {
 	}
 	load := configFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := load()
+		cfg, warnings, err := load()
 		if err != nil {
 			return err
 		}
@@ -34,6 +34,9 @@ func runCommand() *cobra.Command {
 			return err
 		}
 		defer flush()
+		for _, w := range warnings {
+			log.Warn().Str("warning", w).Msg("the configuration is right, but for this")
+		}
 		signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the log would be ours
 		hangUps := make(chan os.Signal, 1)
 		signal.Notify(hangUps, syscall.SIGHUP) // or a closed terminal would end the poller
@@ -65,7 +68,7 @@ func validateCommand() *cobra.Command {
 		Short: "Check the configuration: exit code 0 if it is right, 1 with all errors if not",
 		Args:  noArgs,
 	}
-	load := configFlags(cmd)
+	load := printingFlags(cmd)
 	effective := cmd.Flags().Bool("print", false, "print the effective configuration, with the secrets in URLs masked")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := load()
@@ -96,7 +99,7 @@ func onceCommand() *cobra.Command {
 			"raw answer and what core would get. The exit code is 0 if all are available, 1 if not.",
 		Args: noArgs,
 	}
-	load := configFlags(cmd)
+	load := printingFlags(cmd)
 	var sel daemon.Selection
 	cmd.Flags().StringVar(&sel.Agent, "agent", "", "only this agent")
 	cmd.Flags().StringVar(&sel.Check, "check", "", "only checks of this name")

@@ -64,27 +64,45 @@ func command() *cobra.Command {
 }
 
 // configFlags adds the flags that say where the configuration comes from, and returns a function
-// that loads it. Errors and warnings are printed to stderr, each on a line of its own.
-func configFlags(cmd *cobra.Command) func() (*config.Config, error) {
+// that loads it. Errors are printed to stderr, each on a line of its own, and so are the warnings that
+// come with them; warnings of a configuration that is right are the caller's to tell.
+func configFlags(cmd *cobra.Command) func() (*config.Config, []string, error) {
 	file := cmd.Flags().StringP("config", "c", "", "configuration file (TOML)")
 	config.AddFlags(cmd.Flags())
-	return func() (*config.Config, error) {
+	return func() (*config.Config, []string, error) {
 		if *file == "" {
-			return nil, errors.New("no configuration: give the path of its file with -c FILE")
+			return nil, nil, errors.New("no configuration: give the path of its file with -c FILE")
 		}
 		cfg, warnings, err := config.Load(config.Source{File: *file, Environ: os.Environ(), Flags: cmd.Flags()})
-		for _, w := range warnings {
-			cmd.PrintErrln("warning:", w)
+		if err == nil {
+			return cfg, warnings, nil
 		}
+		printWarnings(cmd, warnings)
 		list, ok := errors.AsType[config.Errors](err)
 		if !ok {
-			return cfg, err
+			return nil, nil, err
 		}
 		for _, e := range list {
 			cmd.PrintErrln(e.Error())
 		}
 		cmd.PrintErrf("%s in the configuration\n", count(len(list), "error"))
-		return nil, errReported
+		return nil, nil, errReported
+	}
+}
+
+// printingFlags is configFlags for commands that talk to a person: warnings are printed, too.
+func printingFlags(cmd *cobra.Command) func() (*config.Config, error) {
+	load := configFlags(cmd)
+	return func() (*config.Config, error) {
+		cfg, warnings, err := load()
+		printWarnings(cmd, warnings)
+		return cfg, err
+	}
+}
+
+func printWarnings(cmd *cobra.Command, warnings []string) {
+	for _, w := range warnings {
+		cmd.PrintErrln("warning:", w)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/observe"
 	"github.com/serviceradar/poller/internal/transport"
 )
 
@@ -133,7 +134,7 @@ func PrintOutcomes(w io.Writer, cfg *config.Config, outcomes []Outcome) error {
 	_, _ = fmt.Fprintln(t, "AGENT\tCHECK\tTYPE\tAVAILABLE\tTIME\tANSWER") // Flush returns the error
 	for _, o := range outcomes {
 		st := o.Status
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%v\t%s\n", st.Agent.Name, st.Check.Name, st.Check.Type,
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%v\t%s\n", observe.Visible(st.Agent.Name), observe.Visible(st.Check.Name), observe.Visible(st.Check.Type),
 			availability(st), o.Took.Round(10*time.Microsecond), answer(o, len(outcomes) > 1))
 	}
 	if err := t.Flush(); err != nil {
@@ -151,20 +152,23 @@ func printDetail(w io.Writer, cfg *config.Config, o Outcome) error {
 	if err != nil {
 		return err
 	}
-	raw := string(o.Status.Message)
-	if raw == "" {
-		raw = "(none)"
+	raw := "(none)"
+	if len(o.Status.Message) > 0 {
+		raw = observe.VisibleLines(string(o.Status.Message), underLabel)
 	}
+	run := o.Status
 	_, err = fmt.Fprintf(w, "\nasked     %s at %s by %s: type %q, details %q, port %d, timeout %v\n"+
-		"took      %v; response time %v\nanswer    %s\nenvelope  %s\n",
-		o.Status.Agent.Name, o.Status.Agent.Address, o.Status.Check.Method, o.Status.Check.Type, config.Mask(o.Status.Check.Details), o.Status.Check.Port, o.Status.Check.Timeout,
-		o.Took, o.Status.ResponseTime, raw, wireStatus.GetMessage())
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "to core   %s\n", fields(wireStatus.ProtoReflect()))
+		"took      %v; response time %v\n"+
+		"answer    %s\n"+
+		"envelope  %s\n"+
+		"to core   %s\n",
+		observe.Visible(run.Agent.Name), run.Agent.Address, run.Check.Method, run.Check.Type, config.Mask(run.Check.Details), run.Check.Port, run.Check.Timeout,
+		o.Took, run.ResponseTime, raw, observe.VisibleLines(string(wireStatus.GetMessage()), underLabel), fields(wireStatus.ProtoReflect()))
 	return err
 }
+
+// underLabel indents what stands below a label and its text.
+const underLabel = "          "
 
 // fields lists what core gets beside the message, those that are empty too.
 func fields(m protoreflect.Message) string {
@@ -199,7 +203,7 @@ func answer(o Outcome, brief bool) string {
 	}
 	text = strings.Join(strings.Fields(text), " ")
 	if r := []rune(text); brief && st.Reason == "" && len(r) > width {
-		text = string(r[:width]) + "…"
+		return observe.Visible(string(r[:width])) + "…"
 	}
-	return text
+	return observe.Visible(text)
 }

@@ -31,7 +31,7 @@ func NewLogger(w io.Writer, level, format string) (log zerolog.Logger, flush fun
 		return zerolog.Nop(), nil, fmt.Errorf("log level %q: %w", level, err)
 	}
 	if terminal := isTerminal(w); format == "console" || format == "auto" && terminal {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: timeOfDay, NoColor: !terminal}
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: timeOfDay, NoColor: !terminal, FormatFieldValue: fieldValue}
 	}
 	direct := zerolog.New(w).Hook(timestamp)
 	// Only a Writer: the diode would close a Closer, and w is not ours.
@@ -57,6 +57,9 @@ func NewLogger(w io.Writer, level, format string) (log zerolog.Logger, flush fun
 var timestamp = zerolog.HookFunc(func(e *zerolog.Event, _ zerolog.Level, _ string) {
 	e.Str(zerolog.TimestampFieldName, time.Now().Format("2006-01-02T15:04:05.000Z07:00"))
 })
+
+// fieldValue formats a value for the console. The writer quotes text by itself, but not in lists.
+func fieldValue(value any) string { return Visible(fmt.Sprintf("%s", value)) }
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)

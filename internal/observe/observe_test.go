@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -47,6 +48,23 @@ func TestLogger(t *testing.T) {
 	}
 	if _, _, err := observe.NewLogger(&b, "loud", "json"); err == nil {
 		t.Error("no error for an unknown level")
+	}
+}
+
+// What a checker says must not reach the terminal as it came.
+func TestConsoleShowsWhatATerminalWouldObey(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	log, flush, err := observe.NewLogger(&b, "info", "console")
+	if err != nil {
+		t.Fatal(err)
+	}
+	evil := "\x1b[2J\a\x00\r\n\u202egnp\u009b31m"
+	log.Warn().Str("detail", evil).Err(errors.New(evil)).Strs("checks", []string{evil}).Msg("said")
+	flush()
+	line := strings.TrimSuffix(b.String(), "\n")
+	if strings.ContainsFunc(line, func(r rune) bool { return !strconv.IsGraphic(r) }) || strings.Count(line, "[2J") != 3 {
+		t.Errorf("the line is %q", line)
 	}
 }
 
