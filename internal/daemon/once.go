@@ -191,17 +191,24 @@ func availability(st check.Status) string {
 	return "no"
 }
 
-// answer is what there is to say of a status, on one line.
+// answer is what there is to say of a status, on one line. In a table with others an answer is cut, the
+// more so if all is well; why there is no verdict never is.
 func answer(o Outcome, brief bool) string {
-	const width = 100
 	if o.Nothing {
 		return "(nothing new, and so nothing to report)"
 	}
 	st, text := o.Status, o.Status.Detail
-	if st.Reason == "" {
+	switch {
+	case st.Reason == "":
 		text = string(st.Message)
+	case st.Reason == check.Unimplemented && st.Check.HasResults():
+		text += " If it is, it has no results: take results_interval out"
 	}
 	text = strings.Join(strings.Fields(text), " ")
+	width := 400
+	if st.Available {
+		width = 100
+	}
 	if r := []rune(text); brief && st.Reason == "" && len(r) > width {
 		return observe.Visible(string(r[:width])) + "…"
 	}

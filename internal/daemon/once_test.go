@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/daemon"
 	"github.com/serviceradar/poller/internal/sim"
 	"github.com/serviceradar/poller/proto/monitoring"
@@ -87,4 +88,38 @@ func TestOnceWithResults(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestOnceTable: what goes wrong is told at length, what is well is cut.
+func TestOnceTable(t *testing.T) {
+	t.Parallel()
+	agent := &check.Agent{Name: "a"}
+	status := &check.Check{Name: "c", Type: "port"}
+	results := &check.Check{Name: "r", Type: "sweep", Method: check.StreamResults}
+	long := strings.Repeat("0123456789", 50)
+	for _, tt := range []struct {
+		name   string
+		status check.Status
+		want   string // the end of the line
+	}{
+		{"available", check.Status{Check: status, Available: true, Message: []byte(long)}, "  " + long[:100] + "…"},
+		{"unavailable", check.Status{Check: status, Message: []byte(long)}, "  " + long[:400] + "…"},
+		{"no verdict", check.Status{Check: status, Reason: check.Timeout, Detail: long}, "  " + long},
+		{"lines", check.Status{Check: status, Message: []byte("two\r\n\tlines\x1b[A")}, `  two lines\x1b[A`},
+		{"no results", check.Status{Check: results, Reason: check.Unimplemented, Detail: "is it a checker's?"}, "  is it a checker's? If it is, it has no results: take results_interval out"},
+		{"no such method", check.Status{Check: status, Reason: check.Unimplemented, Detail: "is it a checker's?"}, "  is it a checker's?"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.status.Agent = agent
+			var b strings.Builder
+			if err := daemon.PrintOutcomes(&b, nil, []daemon.Outcome{{Status: tt.status}, {Status: tt.status}}); err != nil {
+				t.Fatal(err)
+			}
+			lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+			if len(lines) != 3 || !strings.HasSuffix(lines[1], tt.want) || lines[1] != lines[2] {
+				t.Errorf("the table is\n%s\nwant lines that end with %s", b.String(), tt.want)
+			}
+		})
+	}
 }
