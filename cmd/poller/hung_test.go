@@ -1,0 +1,243 @@
+//go:build hung && linux
+
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/serviceradar/poller/internal/sim"
+)
+
+var cycles = flag.Int("cycles", 12, "how many cycles TestHungCheckersCostNobodyElse takes with each fleet, 4 at least")
+
+const (
+	fleetSize  = 2000
+	checksEach = 5
+	interval   = 10 * time.Second
+	timeout    = 5 * time.Second
+	// quiet is the moment of a cycle when all agents were started long ago: poll.rate starts them within 4 s.
+	quiet = interval * 3 / 4
+	// warmUp is how many cycles are not measured: in the first, connections are made and breakers open,
+	// in the second the checker that froze is found out.
+	warmUp = 2
+	// dearest is what four hundred hung checkers may cost, in parts of the healthy fleet's cost.
+	dearest = 1.3
+	// starved is how late a timer of the test itself may be before the machine is to blame for the poller's
+	// starts, too: it takes a timeout for its own fault if the run started later than that.
+	starved = 100 * time.Millisecond
+)
+
+// TestHungCheckersCostNobodyElse runs the poller as it is shipped with 2,000 agents, first all of them
+// well, then 400 of them hung, each in one of six ways. The agents have the same names both times, and
+// so the same slots. The poller's process holds nothing but the poller: core and most checkers live
+// here, and the one that freezes in a process of its own.
+func TestHungCheckersCostNobodyElse(t *testing.T) {
+	t.Cleanup(func() { goleak.VerifyNone(t) })
+	if *cycles < warmUp+2 {
+		t.Fatalf("-cycles=%d is too few: %d are not measured", *cycles, warmUp)
+	}
+	var healthy, hung measured
+	t.Run("healthy", func(t *testing.T) { healthy = measure(t, healthyFleet) })
+	t.Run("hung", func(t *testing.T) { hung = measure(t, hungFleet) })
+	if len(healthy.errors) == 0 || len(hung.errors) == 0 {
+		t.Fatal("nothing to compare")
+	}
+	t.Logf("%d cycles of %v, %d of them measured: %d agents × %d checks\n%s", *cycles, interval, *cycles-warmUp, fleetSize, checksEach, compare(healthy, hung))
+	for what, ratio := range map[string]float64{
+		"CPU": hung.cpu / healthy.cpu, "RSS": hung.rss / healthy.rss,
+		"PSS": hung.pss / healthy.pss, "peak RSS": hung.peak / healthy.peak,
+	} {
+		if ratio > dearest {
+			t.Errorf("%s: %.2f times that of the healthy fleet, above %v", what, ratio, dearest)
+		}
+	}
+}
+
+// measured is what came of one fleet, from the end of the warm-up to the end.
+type measured struct {
+	cpu            float64         // ms for 1,000 runs that were due, by the median of the cycles
+	rss, pss, peak float64         // MB; the first two by the median of the seconds, the peak since the start
+	errors         []time.Duration // |actual − planned interval| of the runs of agents that are well, in order
+	delivered      []time.Duration // from the begin of a cycle until core had all of it, in order
+	machine        []time.Duration // how late a timer of the test itself was, in order: what the machine does to anybody
+}
+
+func measure(t *testing.T, muster func(*testing.T, *roll) fleet) measured {
+	t.Helper()
+	asked, seen := newRoll(), new(book)
+	core := &sim.Core{Discard: true, OnDelivery: seen.deliver}
+	server, err := core.Start("127.0.0.1:0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	fleet := muster(t, asked)
+	pid, stop := startQuietly(t, configFile(t, "%s", fleet.toml(server.Addr())))
+	began := asked.wait(t)
+	lateness := timers(t)
+
+	var m measured
+	var cpu, rss, pss []float64
+	before := usage{}
+	// Until a moment of the last cycle when all its runs have begun, so that the poller has to finish it.
+	last := began.Add(time.Duration(*cycles-1)*interval + quiet)
+	for at := quiet % time.Second; !began.Add(at).After(last); at += time.Second {
+		<-time.After(time.Until(began.Add(at)))
+		now := usageOf(t, pid)
+		isQuiet := at%interval == quiet
+		if isQuiet && at < interval {
+			fleet.freeze()
+		}
+		if at < (warmUp-1)*interval+quiet {
+			continue
+		}
+		if isQuiet && before.cpu > 0 {
+			cpu = append(cpu, float64((now.cpu-before.cpu).Microseconds())/(fleetSize*checksEach))
+		}
+		if isQuiet {
+			before = now
+		}
+		rss, pss, m.peak = append(rss, now.rss), append(pss, now.pss), now.peak
+	}
+	stop()
+
+	m.machine = lateness()
+	m.cpu, m.rss, m.pss = middle(cpu), middle(rss), middle(pss)
+	late := quantile(m.machine, 1)
+	m.delivered = seen.verify(t, core, fleet, began, late > starved)
+	m.errors = asked.verify(t, fleet, began)
+	if late > starved {
+		t.Logf("this test's own timer was late by %v: where the poller says of a hung checker's run that it stood still itself, that is let pass", late)
+	}
+	t.Logf("CPU ms per 1,000 checks of each cycle: %.1f", cpu)
+	t.Logf("what core got of the runs of each cycle:\n%s", seen.summary(fleet))
+	return m
+}
+
+// timers runs one short timer after the other. The function that it returns ends that, and returns how
+// late they were, in order.
+func timers(t *testing.T) (end func() []time.Duration) {
+	t.Helper()
+	const short = 10 * time.Millisecond
+	ended, late := make(chan struct{}), make(chan []time.Duration, 1)
+	stop := sync.OnceFunc(func() { close(ended) })
+	go func() {
+		var all []time.Duration
+		defer func() { late <- all }()
+		for {
+			began := time.Now()
+			select {
+			case <-ended:
+				return
+			case <-time.After(short):
+				all = append(all, time.Since(began)-short)
+			}
+		}
+	}()
+	t.Cleanup(stop)
+	return func() []time.Duration {
+		stop()
+		all := <-late
+		slices.Sort(all)
+		return all
+	}
+}
+
+// startQuietly starts the poller with its log in a file. Stop stops it in order, and wants it to end well.
+func startQuietly(t *testing.T, file string) (pid int, stop func()) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() })
+	cmd := exec.CommandContext(t.Context(), binary, "run", "-c", file)
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	var failed error // known when it has ended
+	go func() {
+		defer close(ended)
+		failed = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		<-ended // the context ended it, if it had not ended
+		if t.Failed() {
+			t.Logf("the poller's last words:\n%s", tail(log.Name()))
+		}
+	})
+	return cmd.Process.Pid, func() {
+		t.Helper()
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		<-ended
+		if failed != nil {
+			t.Errorf("the poller ended with %v", failed)
+		}
+	}
+}
+
+func tail(file string) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	lines := bytes.Split(text, []byte("\n"))
+	return string(bytes.Join(lines[max(0, len(lines)-20):], []byte("\n")))
+}
+
+// compare is the table of what it costs.
+func compare(healthy, hung measured) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', tabwriter.AlignRight)
+	_, _ = fmt.Fprintf(w, "\thealthy\thung\tratio\t\n")
+	cost := func(what, format string, of func(measured) float64) {
+		_, _ = fmt.Fprintf(w, "%s\t"+format+"\t"+format+"\t%.2f\t\n", what, of(healthy), of(hung), of(hung)/of(healthy))
+	}
+	cost("CPU ms per 1,000 checks, median cycle", "%.1f", func(m measured) float64 { return m.cpu })
+	cost("RSS MB, median second", "%.1f", func(m measured) float64 { return m.rss })
+	cost("PSS MB, median second", "%.1f", func(m measured) float64 { return m.pss })
+	cost("peak RSS MB, warm-up included", "%.1f", func(m measured) float64 { return m.peak })
+	times := func(what string, of func(measured) time.Duration) {
+		_, _ = fmt.Fprintf(w, "%s\t%.1f\t%.1f\t\t\n", what, of(healthy).Seconds()*1e3, of(hung).Seconds()*1e3)
+	}
+	for _, p := range []struct {
+		name string
+		part float64
+	}{{"p50", .5}, {"p99", .99}, {"max", 1}} {
+		times("|actual − planned interval| of those that are well, ms, "+p.name, func(m measured) time.Duration { return quantile(m.errors, p.part) })
+	}
+	times("a cycle is at core after its begin, ms, p50", func(m measured) time.Duration { return quantile(m.delivered, .5) })
+	times("a cycle is at core after its begin, ms, max", func(m measured) time.Duration { return quantile(m.delivered, 1) })
+	times("a timer of this test itself was late, ms, p99", func(m measured) time.Duration { return quantile(m.machine, .99) })
+	times("a timer of this test itself was late, ms, max", func(m measured) time.Duration { return quantile(m.machine, 1) })
+	_ = w.Flush()
+	return b.String()
+}
+
+// quantile returns the value of a sorted list that is not above the given part of it.
+func quantile(sorted []time.Duration, part float64) time.Duration {
+	return sorted[int(part*float64(len(sorted)-1))]
+}
+
+func middle(values []float64) float64 {
+	values = slices.Sorted(slices.Values(values))
+	return (values[len(values)/2] + values[(len(values)-1)/2]) / 2
+}
