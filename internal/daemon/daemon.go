@@ -63,7 +63,8 @@ func (d *Daemon) Start(ctx context.Context) error {
 		d.admin = admin
 	}
 	d.core = transport.NewCore(transport.CoreConfig{
-		Addresses: cfg.Core.Addresses, Timeout: cfg.Core.Timeout, TLS: cfg.Core.TLS, Dial: d.o.Dial,
+		Addresses: cfg.Core.Addresses, Timeout: cfg.Core.Timeout, TLS: cfg.Core.TLS,
+		FindDead: cfg.Poll.Interval, Dial: d.o.Dial,
 	})
 	d.queue = spool.NewMemory(spool.Config{
 		MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge, DropNewest: cfg.Spool.WhenFull == config.DropNewest,
@@ -162,7 +163,7 @@ func identity(cfg *config.Config) wire.Identity {
 func maxReport(cfg *config.Config) int { return int(min(cfg.Spool.MaxBytes, spool.MemoryLimit)) }
 
 func checkerConfig(cfg *config.Config, dial transport.Dialer) transport.CheckerConfig {
-	return transport.CheckerConfig{PollerID: cfg.PollerID, MaxResults: maxReport(cfg), Dial: dial}
+	return transport.CheckerConfig{PollerID: cfg.PollerID, MaxResults: maxReport(cfg), FindDead: cfg.Poll.Interval, Dial: dial}
 }
 
 func countChecks(cfg *config.Config) int {

@@ -120,8 +120,8 @@ var ofStatus = map[sim.Kind][]string{
 	sim.KindDown:    {"unreachable", "circuit_open"},
 	sim.KindFrozen:  {"timeout", "unreachable", "circuit_open"},
 	sim.KindSilent:  {"timeout", "unreachable", "circuit_open"},
-	sim.KindGarbage: {"unreachable", "circuit_open"},
-	sim.KindHTTP1:   {"unreachable", "circuit_open"},
+	sim.KindGarbage: {"bad_answer", "unreachable", "circuit_open"}, // over a connection that there was, over a new one
+	sim.KindHTTP1:   {"bad_answer", "unreachable", "circuit_open"},
 	sim.KindReset:   {"unreachable", "circuit_open"},
 	sim.KindHang:    {"timeout"}, // it answers for its health, and so is asked again each time
 	sim.KindHangAll: {"timeout", "circuit_open"},

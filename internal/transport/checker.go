@@ -37,6 +37,10 @@ type CheckerConfig struct {
 	PollerID string
 	// MaxResults bounds results that come in chunks, merged, in bytes.
 	MaxResults int
+	// FindDead is the time in which a connection must find out that its peer is dead, from 1 s to 1 min;
+	// 0 means a minute. On Linux it holds for data that nobody acknowledges, too. A Dial of its own has
+	// to see to that itself.
+	FindDead time.Duration
 	// Dial is the network's if nil.
 	Dial Dialer
 }
@@ -44,7 +48,7 @@ type CheckerConfig struct {
 // NewChecker returns a client that connects when it is first used. It reads the TLS files now; a
 // *check.Failure says what is wrong with them.
 func NewChecker(agent *check.Agent, cfg CheckerConfig) (*Checker, error) {
-	l := &link{dial: cfg.Dial}
+	l := &link{dial: cfg.Dial, within: cfg.FindDead, stall: vigilWithin(cfg.FindDead).unacked}
 	var options []grpc.CallOption
 	if agent.MaxMessage > 0 {
 		options = append(options, grpc.MaxCallRecvMsgSize(int(agent.MaxMessage)))
@@ -69,14 +73,19 @@ func (c *Checker) Connections() uint64 { return c.link.made.Load() }
 // Ask puts one check to the checker and returns its own verdict.
 func (c *Checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, error) {
 	call := c.newCall(check.GetStatus.String())
-	r, err := c.service.GetStatus(ctx, &monitoring.StatusRequest{
+	request := &monitoring.StatusRequest{
 		ServiceName: chk.Name,
 		ServiceType: chk.Type,
 		AgentId:     c.agent.Name,
 		PollerId:    c.pollerID,
 		Details:     chk.Details,
 		Port:        chk.Port,
-	}, call.options()...)
+	}
+	var r *monitoring.StatusResponse
+	err := insist(ctx, func() (err error) {
+		r, err = c.service.GetStatus(ctx, request, call.options()...)
+		return err
+	})
 	if err != nil {
 		return check.Answer{}, c.failure(ctx, call, err)
 	}
@@ -196,6 +205,7 @@ func (c *Checker) failure(ctx context.Context, call *call, err error) *check.Fai
 // ended says why a call ended with a code that may come from either side: because we gave it up,
 // its deadline passed, the connection failed, or the checker said so.
 func (c *Checker) ended(ctx context.Context, call *call, err error) *check.Failure {
+	c.link.press()
 	code, said, state := status.Code(err), words(err), c.cc.GetState()
 	over := code != codes.Unavailable && timeIsUp(ctx)
 	switch {

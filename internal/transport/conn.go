@@ -32,6 +32,9 @@ const (
 	jitter         = 0.2
 	connectTimeout = 5 * time.Second
 	bufferSize     = 4 << 10
+	// maxHeaders bounds the headers of an answer, with the words of an error, in bytes. gRPC would
+	// keep 16 MiB of them.
+	maxHeaders = 256 << 10
 )
 
 var errOver = errors.New("the connection is over")
@@ -42,7 +45,12 @@ type link struct {
 	dial Dialer
 	// once lets only one connection come about.
 	once bool
+	// within is the time in which a dead peer is found.
+	within time.Duration
+	// stall is how long a peer may let us wait before it reads what we write; 0 is for ever.
+	stall time.Duration
 
+	line   atomic.Pointer[line]  // the last connection
 	open   atomic.Bool           // the last attempt got a connection; what came of it is not told here
 	made   atomic.Uint64         // connections made so far
 	ended  atomic.Uint64         // changes when one of them ends, before the calls on it do
@@ -62,7 +70,17 @@ func (l *link) connect(ctx context.Context, address string) (net.Conn, error) {
 		return nil, err
 	}
 	l.open.Store(true)
-	return conn, nil
+	below := &line{Conn: conn, stall: l.stall}
+	l.line.Store(below)
+	return below, nil
+}
+
+// press says that a call is over, and that what it left behind may not wait for a peer that does not
+// read.
+func (l *link) press() {
+	if below := l.line.Load(); below != nil {
+		below.press()
+	}
 }
 
 func (l *link) fail(err error, handshake bool) {
@@ -154,9 +172,7 @@ func newConn(address string, id check.TLS, l *link, more ...grpc.DialOption) (*g
 		creds = credentials.NewTLS(config)
 	}
 	if l.dial == nil {
-		l.dial = func(ctx context.Context, address string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", address)
-		}
+		l.dial = dialer(l.within, nil)
 	}
 	// The dialer resolves names, anew for each connection, and says so if it can't.
 	return grpc.NewClient("passthrough:///"+address, append(more,
@@ -172,6 +188,7 @@ func newConn(address string, id check.TLS, l *link, more ...grpc.DialOption) (*g
 		// One connection for each of thousands of peers: no buffer larger than a usual answer.
 		grpc.WithReadBufferSize(bufferSize),
 		grpc.WithWriteBufferSize(bufferSize),
+		grpc.WithMaxHeaderListSize(maxHeaders),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithNoProxy(),
 	)...)

@@ -42,6 +42,8 @@ type CoreConfig struct {
 	// a second more for each 128 KiB.
 	Timeout time.Duration
 	TLS     check.TLS
+	// FindDead is as with CheckerConfig.
+	FindDead time.Duration
 	// Dial is the network's if nil.
 	Dial Dialer
 }
@@ -82,7 +84,13 @@ func (c *Core) Deliver(ctx context.Context, d wire.Delivery) error {
 		return fmt.Errorf("deliver to core: given up while waiting for an earlier delivery: %w", ctx.Err())
 	}
 	address := c.cfg.Addresses[c.current]
-	err := c.deliver(ctx, d, report)
+	err := insist(ctx, func() error {
+		err := c.deliver(ctx, d, report)
+		if refused(err) { // core is there, and goes on with another connection
+			err = errors.Join(err, c.drop())
+		}
+		return err
+	})
 	if err == nil {
 		return nil
 	}
@@ -210,7 +218,7 @@ func (c *coreConn) deliver(ctx context.Context, d wire.Delivery, report *monitor
 }
 
 func (c *Core) connect(address string) (*coreConn, error) {
-	l := &link{dial: c.cfg.Dial, once: true}
+	l := &link{dial: c.cfg.Dial, once: true, within: c.cfg.FindDead}
 	cc, err := newConn(address, c.cfg.TLS, l)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnprepared, err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -29,7 +30,11 @@ func (c *Checker) Results(ctx context.Context, chk *check.Check, last string) (c
 	if chk.Method == check.StreamResults {
 		return c.streamResults(ctx, call, chk, request)
 	}
-	r, err := c.service.GetResults(ctx, request, call.options()...)
+	var r *monitoring.ResultsResponse
+	err := insist(ctx, func() (err error) {
+		r, err = c.service.GetResults(ctx, request, call.options()...)
+		return err
+	})
 	if err != nil {
 		return check.Answer{}, c.resultsFailure(ctx, call, err)
 	}
@@ -53,13 +58,9 @@ func (c *Checker) withSequence(answer check.Answer) (check.Answer, error) {
 func (c *Checker) streamResults(ctx context.Context, call *call, chk *check.Check, request *monitoring.ResultsRequest) (check.Answer, error) {
 	ctx, cancel := context.WithCancel(ctx) // what comes after the last chunk is not waited for
 	defer cancel()
-	stream, err := c.service.StreamResults(ctx, request, call.options()...)
-	if err != nil {
-		return check.Answer{}, c.resultsFailure(ctx, call, err)
-	}
+	stream, chunk, err := c.openResults(ctx, call, request)
 	merger := wire.NewMerger(chk, c.maxResults)
-	for last := false; !last; {
-		chunk, err := stream.Recv()
+	for ; ; chunk, err = stream.Recv() {
 		if errors.Is(err, io.EOF) {
 			if !timeIsUp(ctx) {
 				break
@@ -69,8 +70,12 @@ func (c *Checker) streamResults(ctx context.Context, call *call, chk *check.Chec
 		if err != nil {
 			return check.Answer{}, c.resultsFailure(ctx, call, err)
 		}
-		if last, err = merger.Add(chunk); err != nil {
+		last, err := merger.Add(chunk)
+		if err != nil {
 			return check.Answer{}, c.at(err)
+		}
+		if last {
+			break
 		}
 	}
 	answer, err := merger.Answer()
@@ -78,6 +83,20 @@ func (c *Checker) streamResults(ctx context.Context, call *call, chk *check.Chec
 		return check.Answer{}, c.at(err)
 	}
 	return c.withSequence(answer)
+}
+
+// openResults asks for chunks and returns the stream, and what came of it first.
+func (c *Checker) openResults(ctx context.Context, call *call, request *monitoring.ResultsRequest) (
+	stream grpc.ServerStreamingClient[monitoring.ResultsChunk], first *monitoring.ResultsChunk, err error,
+) {
+	err = insist(ctx, func() (err error) {
+		if stream, err = c.service.StreamResults(ctx, request, call.options()...); err != nil {
+			return err
+		}
+		first, err = stream.Recv()
+		return err
+	})
+	return stream, first, err
 }
 
 // at adds the checker's address to a failure that does not know it.
