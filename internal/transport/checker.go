@@ -219,6 +219,9 @@ func (c *Checker) ended(ctx context.Context, call *call, err error) *check.Failu
 			c.agent.Address, call.name, call.took())
 	case over:
 		return c.unreachable(fmt.Sprintf("no connection within %v: %s", call.took(), said), silent(said, true), err)
+	case code == codes.Unavailable && brokeProtocol(said):
+		return check.Failf(check.BadAnswer, err, "%s breaks the protocol in its answer to %s (%s), or has headers above %d KiB: see the checker's log, and that of a proxy before it",
+			c.agent.Address, call.name, said, maxHeaders>>10)
 	case code == codes.Unavailable && !call.answered():
 		return c.unreachable(said, silent(said, false), err)
 	}

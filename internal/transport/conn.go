@@ -110,6 +110,12 @@ func silent(said string, waited bool) bool {
 	return strings.Contains(said, net.ErrClosed.Error()) || strings.Contains(said, io.ErrClosedPipe.Error())
 }
 
+// brokeProtocol tells of a connection that has served whether it ended for what the peer said on it.
+func brokeProtocol(said string) bool {
+	const reading = "error reading from server: "
+	return strings.Contains(said, reading+"connection error: ") || strings.Contains(said, reading+"http2: ")
+}
+
 // listening is a connection that tells its link of the first word and of the end.
 type listening struct {
 	net.Conn
