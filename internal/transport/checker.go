@@ -106,8 +106,12 @@ func (c *Checker) Health(ctx context.Context) (string, error) {
 		return "not asked", c.awaitReady(ctx)
 	}
 	call := c.newCall("the health check")
-	r, err := c.health.Check(ctx, &healthpb.HealthCheckRequest{Service: c.agent.HealthService},
-		append(call.options(), grpc.WaitForReady(true))...)
+	var r *healthpb.HealthCheckResponse
+	err := insist(ctx, func() (err error) {
+		r, err = c.health.Check(ctx, &healthpb.HealthCheckRequest{Service: c.agent.HealthService},
+			append(call.options(), grpc.WaitForReady(true))...)
+		return err
+	})
 	switch status.Code(err) {
 	case codes.OK:
 		return r.GetStatus().String(), nil

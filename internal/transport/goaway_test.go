@@ -55,11 +55,13 @@ func TestGoAwayCostsNoStatus(t *testing.T) {
 		callers.Go(func() {
 			for range 60 {
 				var err error
-				switch i % 3 {
+				switch i % 4 {
 				case 0:
 					_, err = c.Results(within(t, long), asking(check.GetResults, "sync"), "")
 				case 1:
 					_, err = c.Results(within(t, long), asking(check.StreamResults, "sync"), "")
+				case 2:
+					_, err = c.Health(within(t, long))
 				default:
 					_, err = c.Ask(within(t, long), ssh)
 				}

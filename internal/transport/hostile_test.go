@@ -155,7 +155,7 @@ var hostiles = []struct {
 		}
 		_ = framer.WriteContinuation(stream, true, block("x", strings.Repeat("y", 10<<10)))
 	}), false, false, check.BadAnswer, "header list size"},
-	{"drips headers", speaking(func(conn net.Conn, framer *http2.Framer, stream uint32) {
+	{"drips headers", speaking(func(conn net.Conn, _ *http2.Framer, stream uint32) {
 		var b bytes.Buffer
 		writeHeaders(http2.NewFramer(&b, nil), stream, append(answerHeaders, block("x", strings.Repeat("y", 10<<10))...), true)
 		dripping(conn, b.Bytes())
