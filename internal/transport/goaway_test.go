@@ -49,11 +49,11 @@ func TestGoAwayCostsNoStatus(t *testing.T) {
 	behave := sim.Slow(2 * time.Millisecond)
 	behave.Results = results
 	behave.Chunks = sending(nil, chunked("[1]", "[2]")...).Chunks
-	c := newClient(t, restless(t, sim.NewChecker(behave), 4*time.Millisecond), check.TLS{})
+	c := newClient(t, restless(t, sim.NewChecker(behave), 10*time.Millisecond), check.TLS{})
 	var callers sync.WaitGroup
 	for i := range 12 {
 		callers.Go(func() {
-			for range 60 {
+			for c.Connections() < 8 && t.Context().Err() == nil {
 				var err error
 				switch i % 4 {
 				case 0:
@@ -72,9 +72,6 @@ func TestGoAwayCostsNoStatus(t *testing.T) {
 		})
 	}
 	callers.Wait()
-	if n := c.Connections(); n < 3 {
-		t.Errorf("%d connections: the checker did not end any", n)
-	}
 }
 
 // TestGoAwayCostsNoReport: nor does a core that does so lose a report, get one twice, or get its
@@ -83,9 +80,9 @@ func TestGoAwayCostsNoReport(t *testing.T) {
 	t.Parallel()
 	core := new(sim.Core)
 	dial, dialed := counting()
-	c := newCore(t, CoreConfig{Addresses: []string{restless(t, core, 2*time.Millisecond), nobody}, Dial: dial})
+	c := newCore(t, CoreConfig{Addresses: []string{restless(t, core, 20*time.Millisecond), nobody}, Dial: dial})
 	var want []string
-	for n := range 300 {
+	for n := 0; dialed.Load() < 8 && t.Context().Err() == nil; n++ {
 		names := []string{"a/ssh"}
 		if n%3 == 0 { // not to be streamed
 			names = append(names, "b/ssh")
@@ -104,9 +101,6 @@ func TestGoAwayCostsNoReport(t *testing.T) {
 	}
 	if dropped := core.Dropped(); len(dropped) > 0 {
 		t.Errorf("core acknowledged and lost %d reports", len(dropped))
-	}
-	if n := dialed.Load(); n < 3 {
-		t.Errorf("%d connections: core did not end any", n)
 	}
 }
 

@@ -2,6 +2,8 @@ package transport
 
 import (
 	"context"
+	"errors"
+	"io"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -27,11 +29,19 @@ func refused(err error) bool {
 	return false
 }
 
-// insist makes a call again while it is refused, at most mostTries times in all.
+var errDraining = status.Error(codes.Unavailable, "the connection is draining")
+
+// insist makes a call again while it is refused, at most mostTries times in all. An io.EOF from do
+// means that nothing was said at all: that is what gRPC makes of a second refusal that comes while it
+// has the call on its way.
 func insist(ctx context.Context, do func() error) error {
-	err := do()
-	for tries := 1; tries < mostTries && refused(err) && ctx.Err() == nil; tries++ {
-		err = do()
+	for tries := 1; ; tries++ {
+		err := do()
+		if errors.Is(err, io.EOF) {
+			err = errDraining
+		}
+		if tries == mostTries || !refused(err) || ctx.Err() != nil {
+			return err
+		}
 	}
-	return err
 }

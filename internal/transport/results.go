@@ -89,13 +89,20 @@ func (c *Checker) streamResults(ctx context.Context, call *call, chk *check.Chec
 func (c *Checker) openResults(ctx context.Context, call *call, request *monitoring.ResultsRequest) (
 	stream grpc.ServerStreamingClient[monitoring.ResultsChunk], first *monitoring.ResultsChunk, err error,
 ) {
+	ended := false // by the checker, without a chunk
 	err = insist(ctx, func() (err error) {
 		if stream, err = c.service.StreamResults(ctx, request, call.options()...); err != nil {
 			return err
 		}
 		first, err = stream.Recv()
+		if ended = errors.Is(err, io.EOF) && len(call.header)+len(call.trailer) > 0; ended {
+			return nil
+		}
 		return err
 	})
+	if ended {
+		err = io.EOF
+	}
 	return stream, first, err
 }
 
