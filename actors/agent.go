@@ -13,15 +13,24 @@ import (
 	"github.com/serviceradar/poller/internal/machine"
 )
 
-// maxProbe bounds one look whether a checker is back.
-const maxProbe = 2 * time.Second
+const (
+	// maxProbe bounds one look whether a checker is back.
+	maxProbe = 2 * time.Second
+	// freshEvery is how many probes in a row that nobody answers go over one connection: the first such
+	// one gives up the connection that there was, which may be dead, but a new connection for each would
+	// make a hung checker dearer than a sound one.
+	freshEvery = 10
+)
 
 // A call ends at its deadline; one that ends later by more than stall shows that the process stood
 // still, or had no time to spare.
 const (
 	stall    = 250 * time.Millisecond
-	cutShort = 100 * time.Millisecond // what a run may usually lack of its timeout
-	stalled  = "no status came for this run in time: the poller itself stood still or is overloaded"
+	cutShort = 100 * time.Millisecond // before its deadline, a call that ends has still run into it
+	// fairShare is the part of its timeout, in quarters, that a run must have had before what comes of it
+	// is the checker's fault: on a busy machine some always start a little late.
+	fairShare = 3
+	stalled   = "no status came for this run in time: the poller itself stood still or is overloaded"
 )
 
 // agent owns one checker: the connection to it, its breaker, and its runs. For each run that it
@@ -48,6 +57,7 @@ type agent struct {
 	greeted uint64
 	probe   *time.Timer
 	probes  uint64 // stamps probeDue: only the latest one counts
+	unheard int    // probes in a row that nobody answered
 }
 
 // connection is a client and the calls under way on it.
@@ -238,7 +248,7 @@ func ownFault(m answered, reason check.Reason) string {
 		return ""
 	case m.took-m.given > stall:
 		return stalled
-	case m.given < m.run.Check.Timeout-cutShort:
+	case m.given < m.run.Check.Timeout*fairShare/4:
 		return fmt.Sprintf("the run could start only when %v of its %v were left: the poller is late or overloaded",
 			m.given.Round(time.Millisecond), m.run.Check.Timeout)
 	}
@@ -271,7 +281,7 @@ func (a *agent) look() {
 		return
 	}
 	a.probeAfter(a.env.Config.Breaker.Probe)
-	if a.spec.HealthService == check.NoHealth {
+	if a.spec.HealthService == check.NoHealth && a.unheard%freshEvery == 0 {
 		a.hangUp() // connecting is all that there is to look at
 	}
 	if a.dial() != nil {
@@ -283,9 +293,14 @@ func (a *agent) look() {
 }
 
 func (a *agent) probed(m probed) {
+	if m.err == nil {
+		a.unheard = 0
+	} else {
+		a.unheard++
+	}
 	// Nobody answers: the connection may be dead without anybody having said so, because a firewall
-	// forgot it or the host went without a word.
-	if f, ok := errors.AsType[*check.Failure](m.err); ok && f.Reason == check.Timeout {
+	// forgot it or the host went without a word; or it goes through a proxy to one of several that hangs.
+	if f, ok := errors.AsType[*check.Failure](m.err); ok && f.Reason == check.Timeout && a.unheard%freshEvery == 1 {
 		a.hangUp()
 	}
 	before := a.breaker.State()

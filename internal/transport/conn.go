@@ -28,9 +28,14 @@ type Dialer func(ctx context.Context, address string) (net.Conn, error)
 // returned is found soon. Nothing here asks for an attempt at once, because grpc-go 1.85's
 // ResetConnectBackoff iterates over a map without its lock, which can end the process.
 const (
-	maxBackoff     = 3 * time.Second
-	jitter         = 0.2
-	connectTimeout = 5 * time.Second
+	maxBackoff = 3 * time.Second
+	jitter     = 0.2
+	// dialTimeout bounds the wait for the peer's host, which may have come back since it was asked for
+	// the connection. A host that answers tells by itself if its process ends, so the wait for the first
+	// word of a process that hangs, which is all of connectTimeout, need not be cut short: each
+	// new try costs as much as ten calls.
+	dialTimeout    = 5 * time.Second
+	connectTimeout = 30 * time.Second
 	bufferSize     = 4 << 10
 	// maxHeaders bounds the headers of an answer, with the words of an error, in bytes. gRPC would
 	// keep 16 MiB of them.
@@ -64,6 +69,8 @@ func (l *link) connect(ctx context.Context, address string) (net.Conn, error) {
 		return nil, errOver
 	}
 	l.open.Store(false)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
 	conn, err := l.dial(ctx, address)
 	if err != nil {
 		l.fail(err, false)
