@@ -1,13 +1,11 @@
 package daemon_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
-	"google.golang.org/grpc/codes"
 
 	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/config"
@@ -153,33 +151,6 @@ func TestCoreThatRestartsBetweenReports(t *testing.T) {
 	})
 }
 
-func TestCoreFaults(t *testing.T) {
-	for name, fault := range map[string]sim.CoreFault{
-		"hang":         {Hang: true},
-		"unavailable":  {Code: codes.Unavailable},
-		"unknown":      {Code: codes.Unknown},
-		"not received": {NotReceived: true},
-		"held off":     {Code: codes.PermissionDenied},
-	} {
-		t.Run(name, func(t *testing.T) {
-			run(t, func(w *world) {
-				w.checker("127.2.0.1:1", sim.OK())
-				w.start(5*time.Second, time.Second, agents("a", 3, 2, "127.2.0.1:1"))
-				w.pass(6 * time.Second)
-				w.core.SetFault(fault)
-				w.pass(30 * time.Second)
-				ready, conditions := w.daemon.Ready()
-				if held := fault.Code == codes.PermissionDenied; ready == held {
-					t.Errorf("ready %v, conditions %+v", ready, conditions)
-				}
-				w.core.SetFault(sim.CoreFault{})
-				w.pass(8 * time.Second)
-				w.wantWhole(9, 6, 5*time.Second)
-			})
-		})
-	}
-}
-
 func TestStopInTheMiddleOfACycle(t *testing.T) {
 	run(t, func(w *world) {
 		w.checker("127.2.0.1:1", sim.OK())
@@ -204,30 +175,6 @@ func TestStopInTheMiddleOfACycle(t *testing.T) {
 			}
 		}
 		t.Logf("stopped in mid-cycle: %d of 24 had answered or did within half of shutdown_timeout and are at core; the other 2 are no_answer", answered)
-	})
-}
-
-func TestMemoryIsBoundedAndDropsAreCounted(t *testing.T) {
-	run(t, func(w *world) {
-		w.checker("127.2.0.1:1", sim.Text(strings.Repeat("x", 100<<10)))
-		w.core.SetFault(sim.CoreFault{Code: codes.Unavailable})
-		w.start(5*time.Second, time.Second, agents("a", 1, 2, "127.2.0.1:1")+"[spool]\nmax_bytes = \"1MiB\"\n")
-		w.pass(time.Minute)
-		if ready, conditions := w.daemon.Ready(); ready {
-			t.Errorf("ready although reports were dropped: %+v", conditions)
-		}
-		w.core.SetFault(sim.CoreFault{})
-		w.pass(6 * time.Second)
-		// Each report has 200 KiB: five fit, and the newest are kept.
-		reports := w.reports()
-		if last := reports[len(reports)-1]; last.Timestamp-reports[0].Timestamp < 60 {
-			t.Errorf("the last report is %ds after the first", last.Timestamp-reports[0].Timestamp)
-		}
-		ready, said := w.ready("queue")
-		dropped := 14 - len(reports)
-		if want := fmt.Sprintf("reports lost since the start: %d, ", dropped); !ready || dropped < 7 || !strings.Contains(said, want) {
-			t.Errorf("ready %v, %d reports missing, the condition of the queue says %q", ready, dropped, said)
-		}
 	})
 }
 

@@ -33,10 +33,16 @@ type world struct {
 	daemon     *daemon.Daemon
 	lookup     transport.LookupFunc // of hosts; nothing is found if it is nil
 	log        *bytes.Buffer        // gets the log at level info, if it is not nil; to be read after the stop
+	most       kept                 // reports and bytes that were kept for core at the same time
 
 	mu     sync.Mutex
 	events []actors.Event
 	times  []time.Time // when they came
+}
+
+type kept struct {
+	reports int
+	bytes   int64
 }
 
 const coreAddress = "127.1.0.1:50052"
@@ -168,6 +174,10 @@ func (w *world) observe(e actors.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.events, w.times = append(w.events, e), append(w.times, time.Now())
+	if _, ok := e.(actors.ReportTaken); ok {
+		reports, bytes := w.daemon.Kept()
+		w.most = kept{max(w.most.reports, reports), max(w.most.bytes, bytes)}
+	}
 }
 
 // breakerMoves returns the states that an agent's breaker went to.
