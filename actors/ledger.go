@@ -107,7 +107,7 @@ func (l *ledger) stamp(at time.Time) (stamped time.Time, setBack time.Duration) 
 }
 
 // closed replaces the oldest open cycle, which has these statuses, by its reports.
-func (l *ledger) closed(c *machine.Cycle, statuses []check.Status, reports []wire.Report, id func(n uint64) string) {
+func (l *ledger) closed(c *machine.Cycle, statuses []check.Status, reports []wire.Report, now time.Time, id func(n uint64) string) {
 	l.open = slices.Delete(l.open, 0, 1)
 	for i := range statuses { // what is in no report is on its way no more
 		if statuses[i].Sequence != "" {
@@ -120,7 +120,7 @@ func (l *ledger) closed(c *machine.Cycle, statuses []check.Status, reports []wir
 		}
 		l.reports++
 		l.untaken = append(l.untaken, report{
-			id: id(l.reports), cycle: c.Index(), time: c.Time(), body: r.Body, sequences: r.Sequences,
+			id: id(l.reports), cycle: c.Index(), time: c.Time(), body: r.Body, sequences: r.Sequences, closed: now,
 		})
 	}
 }
@@ -149,25 +149,27 @@ func (l *ledger) forgetSent() {
 	}
 }
 
-// surplus removes and returns the reports of the oldest cycle if those of more than two cycles
-// wait to be taken.
-func (l *ledger) surplus() []report {
-	cycles := 0
-	for i := range l.untaken {
-		if i == 0 || l.untaken[i].cycle != l.untaken[i-1].cycle {
-			cycles++
+// surplus removes and returns the reports of the oldest cycles, if those of more than two wait to be taken
+// and it was closed before. Cycles that close together, after the process stood still, are not surplus
+// yet: the reporter has not had the time.
+func (l *ledger) surplus(before time.Time) []report {
+	var dropped []report
+	for l.untakenCycles() > 2 && l.untaken[0].closed.Before(before) {
+		for oldest := l.untaken[0].cycle; l.untaken[0].cycle == oldest; {
+			dropped = append(dropped, l.untaken[0])
+			l.take(l.untaken[0].id, false)
 		}
 	}
-	if cycles <= 2 {
-		return nil
-	}
-	n := 0
-	for n < len(l.untaken) && l.untaken[n].cycle == l.untaken[0].cycle {
-		n++
-	}
-	dropped := slices.Clone(l.untaken[:n])
-	for _, r := range dropped {
-		l.take(r.id, false)
-	}
 	return dropped
+}
+
+// untakenCycles counts the cycles whose reports wait to be taken.
+func (l *ledger) untakenCycles() int {
+	n := 0
+	for i := range l.untaken {
+		if i == 0 || l.untaken[i].cycle != l.untaken[i-1].cycle {
+			n++
+		}
+	}
+	return n
 }

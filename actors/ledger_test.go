@@ -77,6 +77,7 @@ func TestResultsGoIntoTheNewestCycle(t *testing.T) {
 func TestSequencesMoveWithTheirReports(t *testing.T) {
 	t.Parallel()
 	id := func(n uint64) string { return fmt.Sprint(n) }
+	now := time.Unix(100, 0)
 	l := newLedger(nil)
 	cycle := func(index int64, names ...string) (*machine.Cycle, []check.Status, wire.Report) {
 		c := machine.OpenCycle(index, time.Unix(index, 0), 0)
@@ -93,26 +94,29 @@ func TestSequencesMoveWithTheirReports(t *testing.T) {
 	c, statuses, r := cycle(1, "x", "large")
 	wantStand(t, l, "in an open cycle", "x", "", false)
 	r.Sequences = r.Sequences[:1] // the other is too large to be kept
-	l.closed(c, statuses, []wire.Report{r}, id)
+	l.closed(c, statuses, []wire.Report{r}, now, id)
 	wantStand(t, l, "on its way to the reporter", "x", "", false)
 	wantStand(t, l, "in no report", "large", "", true)
 	l.take("1", true)
 	wantStand(t, l, "taken", "x", "s1", true)
 
 	c, statuses, r = cycle(2, "x")
-	l.closed(c, statuses, []wire.Report{r}, id)
+	l.closed(c, statuses, []wire.Report{r}, now, id)
 	l.take("2", false)
 	wantStand(t, l, "dropped at once", "x", "s1", true)
 
 	c, statuses, _ = cycle(3, "x")
-	l.closed(c, statuses, nil, id)
+	l.closed(c, statuses, nil, now, id)
 	wantStand(t, l, "in a cycle that made no report", "x", "s1", true)
 
 	for index := range int64(3) {
 		c, statuses, r = cycle(4+index, fmt.Sprint("of", index))
-		l.closed(c, statuses, []wire.Report{r, {}}, id)
+		l.closed(c, statuses, []wire.Report{r, {}}, now, id)
 	}
-	if dropped := l.surplus(); len(dropped) != 2 || len(l.untaken) != 4 {
+	if dropped := l.surplus(now); len(dropped) != 0 || len(l.untaken) != 6 {
+		t.Errorf("%d reports that the reporter had no time for are surplus", len(dropped))
+	}
+	if dropped := l.surplus(now.Add(1)); len(dropped) != 2 || len(l.untaken) != 4 {
 		t.Errorf("%d reports are surplus and %d are left, want the two of the oldest cycle, and four", len(dropped), len(l.untaken))
 	}
 	wantStand(t, l, "surplus", "of0", "", true)

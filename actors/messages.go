@@ -113,6 +113,7 @@ type report struct {
 	body  []byte
 	// sequences are where results stand once the report is taken.
 	sequences []check.Sequence
+	closed    time.Time // when its cycle was
 	sent      time.Time // when it last went to the reporter; zero if it did not yet
 }
 

@@ -297,14 +297,14 @@ func (p *poller) closeCycles(now time.Time) {
 func (p *poller) close(c *machine.Cycle, now time.Time) {
 	statuses := c.Close("the poller was stopped before the answer came")
 	reports, err := p.env.Identity.Reports(c.Time(), statuses)
-	p.ledger.closed(c, statuses, reports, func(n uint64) string {
+	p.ledger.closed(c, statuses, reports, now, func(n uint64) string {
 		return fmt.Sprintf("%s/%s/%d", p.env.Identity.PollerID, p.env.Boot, n)
 	})
 	p.sendReport(now)
 	if err != nil {
 		p.env.Observe(ReportDropped{ID: fmt.Sprintf("of cycle %d", c.Index()), Cause: err.Error()})
 	}
-	for _, r := range p.ledger.surplus() {
+	for _, r := range p.ledger.surplus(now.Add(-p.env.Config.Poll.Interval * 3 / 2)) { // about two, whatever the cycles took
 		p.env.Observe(ReportDropped{ID: r.id, Cause: "the reporter did not take it in two poll intervals"})
 	}
 	// The cycle that takes what is left at the stop has begun before its time.
