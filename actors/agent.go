@@ -2,7 +2,6 @@ package actors
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,9 +15,9 @@ import (
 const (
 	// maxProbe bounds one look whether a checker is back.
 	maxProbe = 2 * time.Second
-	// freshEvery is how many probes in a row that nobody answers go over one connection: the first such
-	// one gives up the connection that there was, which may be dead, but a new connection for each would
-	// make a hung checker dearer than a sound one.
+	// freshEvery is how many probes go over one connection until the breaker closes. The first makes one,
+	// because the old one may be dead without anybody having said so; but one for each would make a checker
+	// that hangs dearer than a sound one.
 	freshEvery = 10
 )
 
@@ -57,7 +56,8 @@ type agent struct {
 	greeted uint64
 	probe   *time.Timer
 	probes  uint64 // stamps probeDue: only the latest one counts
-	unheard int    // probes in a row that nobody answered
+	looks   int    // probes since the breaker was closed
+	found   bool   // the last one found the checker
 }
 
 // connection is a client and the calls under way on it.
@@ -262,8 +262,12 @@ func (a *agent) breakerMoved(before machine.BreakerState, cause string) {
 		return
 	}
 	a.env.Observe(BreakerChanged{Agent: a.spec.Name, From: before.String(), To: state.String(), Cause: cause})
-	if state == machine.Open {
+	switch state {
+	case machine.Open:
 		a.probeAfter(a.env.Config.Breaker.Probe)
+	case machine.Closed:
+		a.looks, a.found = 0, false
+	case machine.HalfOpen:
 	}
 }
 
@@ -281,9 +285,11 @@ func (a *agent) look() {
 		return
 	}
 	a.probeAfter(a.env.Config.Breaker.Probe)
-	if a.spec.HealthService == check.NoHealth && a.unheard%freshEvery == 0 {
-		a.hangUp() // connecting is all that there is to look at
+	// Without health checks connecting is all that there is to look at, and an old connection shows nothing.
+	if a.looks%freshEvery == 0 || a.found && a.spec.HealthService == check.NoHealth {
+		a.hangUp()
 	}
+	a.looks++
 	if a.dial() != nil {
 		return // which each run says
 	}
@@ -293,18 +299,9 @@ func (a *agent) look() {
 }
 
 func (a *agent) probed(m probed) {
-	if m.err == nil {
-		a.unheard = 0
-	} else {
-		a.unheard++
-	}
-	// Nobody answers: the connection may be dead without anybody having said so, because a firewall
-	// forgot it or the host went without a word; or it goes through a proxy to one of several that hangs.
-	if f, ok := errors.AsType[*check.Failure](m.err); ok && f.Reason == check.Timeout && a.unheard%freshEvery == 1 {
-		a.hangUp()
-	}
+	a.found = m.err == nil
 	before := a.breaker.State()
-	a.breaker.Probed(m.err == nil)
+	a.breaker.Probed(a.found)
 	a.breakerMoved(before, "the checker answers again, health: "+m.health)
 }
 

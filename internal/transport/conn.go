@@ -30,12 +30,12 @@ type Dialer func(ctx context.Context, address string) (net.Conn, error)
 const (
 	maxBackoff = 3 * time.Second
 	jitter     = 0.2
-	// dialTimeout bounds the wait for the peer's host, which may have come back since it was asked for
-	// the connection. A host that answers tells by itself if its process ends, so the wait for the first
-	// word of a process that hangs, which is all of connectTimeout, need not be cut short: each
-	// new try costs as much as ten calls.
-	dialTimeout    = 5 * time.Second
-	connectTimeout = 30 * time.Second
+	// dialTimeout is after what time the peer's host is asked for the connection anew: it may have come
+	// back, and the kernel asks more and more rarely.
+	dialTimeout = 5 * time.Second
+	// connectTimeout bounds all that, and the wait for the process's first word. If that ends, its host
+	// tells; if it hangs, a new try would be no better, and costs as much as ten calls.
+	connectTimeout = time.Minute
 	bufferSize     = 4 << 10
 	// maxHeaders bounds the headers of an answer, with the words of an error, in bytes. gRPC would
 	// keep 16 MiB of them.
@@ -69,11 +69,8 @@ func (l *link) connect(ctx context.Context, address string) (net.Conn, error) {
 		return nil, errOver
 	}
 	l.open.Store(false)
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	conn, err := l.dial(ctx, address)
+	conn, err := l.dialHost(ctx, address)
 	if err != nil {
-		l.fail(err, false)
 		return nil, err
 	}
 	l.open.Store(true)
@@ -82,12 +79,38 @@ func (l *link) connect(ctx context.Context, address string) (net.Conn, error) {
 	return below, nil
 }
 
+// dialHost dials until the host answers, if only by refusing. With once there is somebody who knows
+// another address, and so one try.
+func (l *link) dialHost(ctx context.Context, address string) (net.Conn, error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, dialTimeout)
+		conn, err := l.dial(try, address)
+		silent := try.Err() != nil
+		cancel()
+		if err == nil {
+			return conn, nil
+		}
+		l.fail(err, false)
+		if l.once || !silent || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+}
+
 // press says that a call is over, and that what it left behind may not wait for a peer that does not
 // read.
 func (l *link) press() {
 	if below := l.line.Load(); below != nil {
 		below.press()
 	}
+}
+
+// patience bounds one attempt to connect.
+func (l *link) patience() time.Duration {
+	if l.once {
+		return dialTimeout
+	}
+	return connectTimeout
 }
 
 func (l *link) fail(err error, handshake bool) {
@@ -196,7 +219,7 @@ func newConn(address string, id check.TLS, l *link, more ...grpc.DialOption) (*g
 				BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: jitter,
 				MaxDelay: time.Duration(float64(maxBackoff) / (1 + jitter)),
 			},
-			MinConnectTimeout: connectTimeout,
+			MinConnectTimeout: l.patience(),
 		}),
 		// One connection for each of thousands of peers: no buffer larger than a usual answer.
 		grpc.WithReadBufferSize(bufferSize),
