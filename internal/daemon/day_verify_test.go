@@ -78,7 +78,7 @@ func (d *day) verifyStatuses(t *testing.T, a dayAgent, c dayCheck, cycles []map[
 			continue
 		}
 		begin := time.Duration(k) * dayInterval
-		if want, known := expected(spans, begin); known && !want.allows(s) {
+		if want, known := wanted(spans, begin); known && !want.allows(s) {
 			d.complain(t, "cycle %d (%v): %s/%s is %s, want %s", k, begin, a.name, c.name, s, want)
 		}
 		d.verifyOpen(t, a, k, s)
@@ -128,9 +128,9 @@ var ofStatus = map[sim.Kind][]string{
 	sim.KindHuge:    {"too_large"},
 }
 
-// expected returns what a status has to be whose run begins at a time; false if that is not certain
+// wanted returns what a status has to be whose run begins at a time; false if that is not certain
 // because the fault begins, ends, or comes and goes about then.
-func expected(spans []sim.Span, begin time.Duration) (expectation, bool) {
+func wanted(spans []sim.Span, begin time.Duration) (expectation, bool) {
 	const started = time.Second // by which the run has started
 	i := slices.IndexFunc(spans, func(s sim.Span) bool { return begin < s.To })
 	s := spans[i]
@@ -219,7 +219,7 @@ func (d *day) verifyResults(t *testing.T, a dayAgent, c dayCheck, cycles []map[s
 		for at := k; at < min(k+int(c.every), len(cycles)); at++ {
 			if s, there := cycles[at][a.name+"/"+c.name]; there {
 				n++
-				if want, known := expected(spans, time.Duration(k)*dayInterval); known && want.available && !s.available &&
+				if want, known := wanted(spans, time.Duration(k)*dayInterval); known && want.available && !s.available &&
 					!d.killed(k, a.name) && !soundOnlyForStatuses(spans, time.Duration(k)*dayInterval) {
 					d.complain(t, "cycle %d: the results of %s/%s are %s, want them available", at, a.name, c.name, s)
 				}

@@ -32,7 +32,7 @@ func (w *world) startWith(toml string) {
 	}
 	w.daemon = daemon.New(daemon.Options{
 		Config: cfg, Log: w.logger(),
-		Observe: w.observe, Dial: w.net.Dial, Lookup: w.find,
+		Observe: w.observe, Dial: w.cables.dialer(&w.net), Lookup: w.find,
 	})
 	if err := w.daemon.Start(w.t.Context()); err != nil {
 		w.t.Fatal(err)

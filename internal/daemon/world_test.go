@@ -38,6 +38,7 @@ type world struct {
 	mu     sync.Mutex
 	events []actors.Event
 	times  []time.Time // when they came
+	cables cables
 }
 
 type kept struct {
@@ -128,7 +129,7 @@ func (w *world) start(interval, timeout time.Duration, more string) {
 	}
 	w.daemon = daemon.New(daemon.Options{
 		Config: cfg, Log: w.logger(),
-		Observe: w.observe, Dial: w.net.Dial, Lookup: w.find,
+		Observe: w.observe, Dial: w.cables.dialer(&w.net), Lookup: w.find,
 	})
 	if err := w.daemon.Start(w.t.Context()); err != nil {
 		w.t.Fatal(err)
@@ -163,6 +164,12 @@ func (w *world) stop() {
 		w.t.Error(err)
 	}
 	w.daemon = nil
+	synctest.Wait()
+	for address, n := range w.cables.counts() {
+		if n != 0 {
+			w.t.Errorf("%d connections to %s are open after the stop", n, address)
+		}
+	}
 }
 
 func (w *world) pass(d time.Duration) {
