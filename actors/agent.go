@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// maxProbe bounds one look whether a checker is back.
+	// maxProbe bounds the health check of a probe.
 	maxProbe = 2 * time.Second
-	// freshEvery is how many probes go over one connection until the breaker closes. The first makes one,
+	// freshEvery is how many probes share a connection until the breaker closes. The first makes one,
 	// because the old one may be dead without anybody having said so; but one for each would make a checker
 	// that hangs dearer than a sound one.
 	freshEvery = 10
@@ -55,9 +55,12 @@ type agent struct {
 	// greeted is the connection whose health was asked.
 	greeted uint64
 	probe   *time.Timer
-	probes  uint64 // stamps probeDue: only the latest one counts
+	probes  uint64 // stamps probeDue and probed
 	looks   int    // probes since the breaker was closed
 	found   bool   // the last one found the checker
+	// looking ends the probe that is under way, whose stamp is in lookingFor; nil and 0 if there is none.
+	looking    context.CancelFunc
+	lookingFor uint64
 }
 
 // connection is a client and the calls under way on it.
@@ -287,18 +290,51 @@ func (a *agent) look() {
 	a.probeAfter(a.env.Config.Breaker.Probe)
 	// Without health checks connecting is all that there is to look at, and an old connection shows nothing.
 	if a.looks%freshEvery == 0 || a.found && a.spec.HealthService == check.NoHealth {
+		a.lookAway()
 		a.hangUp()
 	}
 	a.looks++
+	if a.looking != nil {
+		return // it waits for a connection, and will ask as soon as there is one
+	}
 	if a.dial() != nil {
 		return // which each run says
 	}
-	a.askHealth(min(a.env.Config.Breaker.Probe, maxProbe), func(health string, err error) any {
-		return probed{incarnation: a.incarnation, health: health, err: err}
-	})
+	a.startLook()
+}
+
+func (a *agent) startLook() {
+	client, probe := a.client, a.env.Config.Breaker.Probe
+	ctx, cancel := context.WithTimeout(a.ctx, freshEvery*probe)
+	n := a.probes
+	a.looking, a.lookingFor = cancel, n
+	client.calls.Add(1)
+	a.env.call(a.self, func() any {
+		defer client.calls.Done()
+		defer cancel()
+		m := probed{incarnation: a.incarnation, n: n}
+		if m.err = client.Connect(ctx); m.err == nil {
+			ctx, cancel := context.WithTimeout(ctx, min(probe, maxProbe))
+			defer cancel()
+			m.health, m.err = client.Health(ctx)
+		}
+		return m
+	}, func(err error) any { return probed{incarnation: a.incarnation, n: n, err: err} })
+}
+
+// lookAway ends the probe that is under way, if there is one. What comes of it is no matter any more.
+func (a *agent) lookAway() {
+	if a.looking != nil {
+		a.looking()
+		a.looking, a.lookingFor = nil, 0
+	}
 }
 
 func (a *agent) probed(m probed) {
+	if m.n != a.lookingFor {
+		return // it was looked away from
+	}
+	a.looking, a.lookingFor = nil, 0
 	a.found = m.err == nil
 	before := a.breaker.State()
 	a.breaker.Probed(a.found)
@@ -315,20 +351,15 @@ func (a *agent) greet() {
 		return
 	}
 	a.greeted = connection
-	a.askHealth(a.env.Config.Breaker.Probe, func(health string, err error) any {
-		return healthTold{incarnation: a.incarnation, health: health, err: err}
-	})
-}
-
-func (a *agent) askHealth(timeout time.Duration, message func(string, error) any) {
 	client := a.client
-	ctx, cancel := context.WithTimeout(a.ctx, timeout)
+	ctx, cancel := context.WithTimeout(a.ctx, a.env.Config.Breaker.Probe)
 	client.calls.Add(1)
 	a.env.call(a.self, func() any {
 		defer client.calls.Done()
 		defer cancel()
-		return message(client.Health(ctx))
-	}, func(err error) any { return message("", err) })
+		health, err := client.Health(ctx)
+		return healthTold{incarnation: a.incarnation, health: health, err: err}
+	}, func(err error) any { return healthTold{incarnation: a.incarnation, err: err} })
 }
 
 // settle gives a run of ours its status.

@@ -55,6 +55,7 @@ type (
 	// probed: the agent's probe → agent.
 	probed struct {
 		incarnation uint64
+		n           uint64 // stamps the probe
 		health      string
 		err         error
 	}

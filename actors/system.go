@@ -31,6 +31,8 @@ type Checker interface {
 	Ask(ctx context.Context, c *check.Check) (check.Answer, error)
 	// Results returns a check's results since the last sequence.
 	Results(ctx context.Context, c *check.Check, last string) (check.Answer, error)
+	// Connect waits for a connection over which the checker can be asked, and has one made.
+	Connect(ctx context.Context) error
 	// Health connects and asks; it fails only if nobody answers.
 	Health(ctx context.Context) (string, error)
 	// Connections counts the connections made so far.

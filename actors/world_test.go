@@ -68,6 +68,8 @@ func (c *checker) Results(ctx context.Context, chk *check.Check, last string) (c
 	return results(ctx, chk, last)
 }
 
+func (c *checker) Connect(context.Context) error { return nil }
+
 func (c *checker) Health(ctx context.Context) (string, error) {
 	c.mu.Lock()
 	health := c.health

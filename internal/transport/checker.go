@@ -96,14 +96,12 @@ func (c *Checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, erro
 	}, nil
 }
 
-// Health waits for a connection, which is tried again at most maxBackoff after the last failure,
-// and asks the checker for its health. Whatever it answers, an error too, shows that it is there: the answer is
-// returned as text ("SERVING", "no health service"), and only a checker that can't be reached or
-// does not answer is an error.
+// Health waits for a connection, as Connect does, and asks the checker for its health. Whatever it
+// answers, an error too, shows that it is there: the answer is returned as text ("SERVING", "no health
+// service"), and only a checker that can't be reached or does not answer is an error.
 func (c *Checker) Health(ctx context.Context) (string, error) {
-	c.cc.Connect()
 	if c.agent.HealthService == check.NoHealth {
-		return "not asked", c.awaitReady(ctx)
+		return "not asked", c.Connect(ctx)
 	}
 	call := c.newCall("the health check")
 	var r *healthpb.HealthCheckResponse
@@ -130,12 +128,18 @@ func (c *Checker) Health(ctx context.Context) (string, error) {
 	}
 }
 
-func (c *Checker) awaitReady(ctx context.Context) error {
+// Connect waits for a connection on which the checker has said its first word. It is tried again at
+// most maxBackoff after the last failure.
+func (c *Checker) Connect(ctx context.Context) error {
 	call := c.newCall("connecting")
 	for {
 		state := c.cc.GetState()
-		if state == connectivity.Ready {
+		switch state {
+		case connectivity.Ready:
 			return nil
+		case connectivity.Idle:
+			c.cc.Connect()
+		case connectivity.Connecting, connectivity.TransientFailure, connectivity.Shutdown:
 		}
 		if state == connectivity.Shutdown || !c.cc.WaitForStateChange(ctx, state) {
 			return c.failure(ctx, call, status.FromContextError(ctx.Err()).Err())

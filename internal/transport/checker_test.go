@@ -131,7 +131,7 @@ func TestErrorsAfterHeaders(t *testing.T) {
 func connect(t *testing.T, c *Checker) {
 	t.Helper()
 	c.cc.Connect()
-	if err := c.awaitReady(within(t, long)); err != nil {
+	if err := c.Connect(within(t, long)); err != nil {
 		t.Fatal(err)
 	}
 }
