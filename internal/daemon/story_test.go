@@ -1,10 +1,13 @@
 package daemon_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"iter"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,7 +19,7 @@ import (
 )
 
 // TestStories plays the scripts of testdata/stories, each with a daemon of its own, and compares what
-// core came to know and how the breakers moved. Directives:
+// core came to know, how the breakers moved, and what the log says. Directives:
 //
 //	play agents=N checks=N interval=D timeout=D length=D
 //	a script (see sim.ParseScript) with the hosts a0, a1, … and core
@@ -66,7 +69,7 @@ func newStory(t *testing.T, d *datadriven.TestData) *story {
 
 // play lets the story take its course and tells what came of it.
 func (s *story) play(t *testing.T) string {
-	w := &world{t: t}
+	w := &world{t: t, log: new(bytes.Buffer)}
 	listen := func(address string) func() (net.Listener, error) {
 		return func() (net.Listener, error) { return w.net.Listen(address) }
 	}
@@ -99,7 +102,50 @@ func (s *story) play(t *testing.T) string {
 		t.Error(err)
 	}
 	time.Sleep(time.Until(began.Add(s.length - time.Millisecond)))
-	return s.tell(w, began)
+	said := s.tell(w, began)
+	w.stop()
+	return said + lines(t, w.log)
+}
+
+// lines counts the lines of a log by what they say, first those about agents, each agent's in the order in
+// which they came first. How often core is tried is a matter of chance, and so are the lines about it.
+func lines(t *testing.T, log *bytes.Buffer) string {
+	t.Helper()
+	var agents, others []string
+	counts := make(map[string]int)
+	for text := range bytes.Lines(log.Bytes()) {
+		var line struct{ Level, Agent, Message, Reason string }
+		if err := json.Unmarshal(text, &line); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		what := line.Level + " " + firstClause(line.Message)
+		if line.Reason != "" {
+			what += ", " + line.Reason
+		}
+		if line.Agent == "" {
+			others = append(others, "log: "+what)
+			continue
+		}
+		what = line.Agent + " log: " + what
+		if counts[what]++; counts[what] == 1 {
+			agents = append(agents, what)
+		}
+	}
+	slices.SortStableFunc(agents, func(x, y string) int { return strings.Compare(x[:2], y[:2]) })
+	for i, what := range agents {
+		if n := counts[what]; n > 1 {
+			agents[i] += fmt.Sprintf(", %d times", n)
+		}
+	}
+	others = slices.Compact(others[1 : len(others)-1]) // that it started and stopped is no news
+	return strings.Join(append(agents, others...), "\n") + "\n"
+}
+
+func firstClause(message string) string {
+	if i := strings.IndexAny(message, ":;"); i > 0 {
+		return message[:i]
+	}
+	return message
 }
 
 // tell says for each check what its statuses were, for each breaker when it moved, and of the reports
