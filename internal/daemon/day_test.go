@@ -68,7 +68,8 @@ var (
 		{Kind: sim.KindSlow, For: time.Second},
 		{Kind: sim.KindNotReceived},
 		{Kind: sim.KindError, Code: codes.Unknown},
-		{Kind: sim.KindError, Code: codes.ResourceExhausted},
+		// For longer, and it would be taken at its word: that the statuses are too large.
+		{Kind: sim.KindError, Code: codes.ResourceExhausted, Good: 30 * time.Second, Bad: 20 * time.Second},
 		{Kind: sim.KindError, Code: codes.Unauthenticated},
 		{Kind: sim.KindDown, Good: 20 * time.Second, Bad: 10 * time.Second},
 	}

@@ -36,7 +36,7 @@ func (d *day) complain(t *testing.T, format string, args ...any) {
 }
 
 // cycles returns the statuses of each cycle, by agent/check. It asserts that there is one report for each
-// cycle, in order; it may come twice, one after the other, with the same id.
+// cycle, in order; it may come in parts, and twice, one after the other, with the same id.
 func (d *day) cycles(t *testing.T) []map[string]dayStatus {
 	t.Helper()
 	var all []map[string]dayStatus
@@ -46,24 +46,33 @@ func (d *day) cycles(t *testing.T) []map[string]dayStatus {
 			d.doubled++
 			continue
 		}
-		if want := d.begun.Unix() + int64(len(all))*int64(dayInterval/time.Second); r.timestamp != want {
-			d.complain(t, "report %s has the time of cycle %v; it is in the place of cycle %d",
-				r.id, float64(r.timestamp-d.begun.Unix())/dayInterval.Seconds(), len(all))
+		if wholeID(r.id) != wholeID(last.id) {
+			all = append(all, make(map[string]dayStatus))
 		}
-		by := make(map[string]dayStatus)
+		cycle := len(all) - 1
+		if want := d.begun.Unix() + int64(cycle)*int64(dayInterval/time.Second); r.timestamp != want {
+			d.complain(t, "report %s has the time of cycle %v; it is in the place of cycle %d",
+				r.id, float64(r.timestamp-d.begun.Unix())/dayInterval.Seconds(), cycle)
+		}
 		for _, s := range r.statuses {
 			key := s.agent + "/" + s.check
-			if _, twice := by[key]; twice {
-				d.complain(t, "cycle %d has %s twice", len(all), key)
+			if _, twice := all[cycle][key]; twice {
+				d.complain(t, "cycle %d has %s twice", cycle, key)
 			}
-			by[key] = s
+			all[cycle][key] = s
 		}
-		all, last = append(all, by), r
+		last = r
 	}
 	if want := int(d.length / dayInterval); len(all) != want {
 		d.complain(t, "core has %d cycles, want %d", len(all), want)
 	}
 	return all
+}
+
+// wholeID returns the id of the report that a part belongs to.
+func wholeID(id string) string {
+	whole, _, _ := strings.Cut(id, ".")
+	return whole
 }
 
 func (d *day) verifyStatuses(t *testing.T, a dayAgent, c dayCheck, cycles []map[string]dayStatus, spans []sim.Span) {
