@@ -12,15 +12,6 @@ import (
 	"github.com/serviceradar/poller/internal/machine"
 )
 
-const (
-	// maxProbe bounds the health check of a probe.
-	maxProbe = 2 * time.Second
-	// freshEvery is how many probes share a connection until the breaker closes. The first makes one,
-	// because the old one may be dead without anybody having said so; but one for each would make a checker
-	// that hangs dearer than a sound one.
-	freshEvery = 10
-)
-
 // A call ends at its deadline; one that ends later by more than stall shows that the process stood
 // still, or had no time to spare.
 const (
@@ -54,13 +45,7 @@ type agent struct {
 	resultless map[*check.Check]bool
 	// greeted is the connection whose health was asked.
 	greeted uint64
-	probe   *time.Timer
-	probes  uint64 // stamps probeDue and probed
-	looks   int    // probes since the breaker was closed
-	found   bool   // the last one found the checker
-	// looking ends the probe that is under way, whose stamp is in lookingFor; nil and 0 if there is none.
-	looking    context.CancelFunc
-	lookingFor uint64
+	probing
 }
 
 // connection is a client and the calls under way on it.
@@ -86,6 +71,7 @@ func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent) *a
 		breaker: machine.NewBreaker(e.Config.Breaker.Failures, state),
 		busy:    make(map[*check.Check]*together, len(spec.Checks)),
 		changes: newChanges(len(spec.Checks)),
+		probing: probing{gap: firstGap},
 
 		resultless: make(map[*check.Check]bool),
 	}
@@ -251,7 +237,7 @@ func ownFault(m answered, reason check.Reason) string {
 		return ""
 	case m.took-m.given > stall:
 		return stalled
-	case m.given < m.run.Check.Timeout*fairShare/4:
+	case m.given < need(m.run.Check):
 		return fmt.Sprintf("the run could start only when %v of its %v were left: the poller is late or overloaded",
 			m.given.Round(time.Millisecond), m.run.Check.Timeout)
 	}
@@ -269,97 +255,9 @@ func (a *agent) breakerMoved(before machine.BreakerState, cause string) {
 	case machine.Open:
 		a.probeAfter(a.env.Config.Breaker.Probe)
 	case machine.Closed:
-		a.looks, a.found = 0, false
+		a.forgetLooks()
 	case machine.HalfOpen:
 	}
-}
-
-func (a *agent) probeAfter(d time.Duration) {
-	if a.probe != nil {
-		a.probe.Stop()
-	}
-	a.probes++
-	a.probe = a.env.after(d, a.self, probeDue{incarnation: a.incarnation, n: a.probes})
-}
-
-// look probes: it connects and asks for health, whose answer may be anything.
-func (a *agent) look() {
-	if a.breaker.State() != machine.Open {
-		return
-	}
-	a.probeAfter(a.env.Config.Breaker.Probe)
-	// Without health checks connecting is all that there is to look at, and an old connection shows nothing.
-	if a.looks%freshEvery == 0 || a.found && a.spec.HealthService == check.NoHealth {
-		a.lookAway()
-		a.hangUp()
-	}
-	a.looks++
-	if a.looking != nil {
-		return // it waits for a connection, and will ask as soon as there is one
-	}
-	if a.dial() != nil {
-		return // which each run says
-	}
-	a.startLook()
-}
-
-func (a *agent) startLook() {
-	client, probe := a.client, a.env.Config.Breaker.Probe
-	ctx, cancel := context.WithTimeout(a.ctx, freshEvery*probe)
-	n := a.probes
-	a.looking, a.lookingFor = cancel, n
-	client.calls.Add(1)
-	a.env.call(a.self, func() any {
-		defer client.calls.Done()
-		defer cancel()
-		m := probed{incarnation: a.incarnation, n: n}
-		if m.err = client.Connect(ctx); m.err == nil {
-			ctx, cancel := context.WithTimeout(ctx, min(probe, maxProbe))
-			defer cancel()
-			m.health, m.err = client.Health(ctx)
-		}
-		return m
-	}, func(err error) any { return probed{incarnation: a.incarnation, n: n, err: err} })
-}
-
-// lookAway ends the probe that is under way, if there is one. What comes of it is no matter any more.
-func (a *agent) lookAway() {
-	if a.looking != nil {
-		a.looking()
-		a.looking, a.lookingFor = nil, 0
-	}
-}
-
-func (a *agent) probed(m probed) {
-	if m.n != a.lookingFor {
-		return // it was looked away from
-	}
-	a.looking, a.lookingFor = nil, 0
-	a.found = m.err == nil
-	before := a.breaker.State()
-	a.breaker.Probed(a.found)
-	a.breakerMoved(before, "the checker answers again, health: "+m.health)
-}
-
-// greet asks the checker for its health if the connection is new. It is told, and decides nothing.
-func (a *agent) greet() {
-	if a.client == nil {
-		return
-	}
-	connection := a.client.Connections()
-	if connection == a.greeted || a.spec.HealthService == check.NoHealth {
-		return
-	}
-	a.greeted = connection
-	client := a.client
-	ctx, cancel := context.WithTimeout(a.ctx, a.env.Config.Breaker.Probe)
-	client.calls.Add(1)
-	a.env.call(a.self, func() any {
-		defer client.calls.Done()
-		defer cancel()
-		health, err := client.Health(ctx)
-		return healthTold{incarnation: a.incarnation, health: health, err: err}
-	}, func(err error) any { return healthTold{incarnation: a.incarnation, err: err} })
 }
 
 // settle gives a run of ours its status.

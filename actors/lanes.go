@@ -87,7 +87,17 @@ func (p *poller) release(runs []check.Run) {
 }
 
 // timedOut tells of a status whether its run kept its place for about as long as it could: also one
-// that waited in vain for a connection.
+// that waited in vain for a connection, or had less time than it should for reasons of our own.
 func timedOut(status *check.Status) bool {
-	return status.Reason == check.Timeout || status.Reason.CheckerBroken() && status.ResponseTime >= status.Check.Timeout/2
+	switch status.Reason {
+	case check.Timeout:
+		return true
+	case check.Unreachable, check.TLSFailed, check.BadAnswer, check.NoAnswer:
+		return status.ResponseTime >= status.Check.Timeout/2
+	default:
+		return false
+	}
 }
+
+// need is what a run of a check must have of its timeout, or what comes of it says nothing of the checker.
+func need(c *check.Check) time.Duration { return c.Timeout * fairShare / 4 }

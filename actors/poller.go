@@ -151,6 +151,7 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 				p.startResults(run, now)
 			} else {
 				b.Runs = append(b.Runs, cycle.Add(run))
+				b.Need = max(b.Need, need(c))
 			}
 		}
 		if len(b.Runs) > 0 {
@@ -176,7 +177,7 @@ func (p *poller) startResults(run check.Run, now time.Time) {
 	}
 	delete(p.ledger.owed, key)
 	run.LastSequence = last
-	p.start(machine.Batch{Agent: run.Agent, Runs: []check.Run{p.ledger.background.Add(run)}, Latest: run.Deadline}, now)
+	p.start(machine.Batch{Agent: run.Agent, Runs: []check.Run{p.ledger.background.Add(run)}, Latest: run.Deadline, Need: need(run.Check)}, now)
 }
 
 func (p *poller) openCycle(slot machine.Slot, now time.Time) *machine.Cycle {

@@ -270,6 +270,12 @@ func TestManyHungAgentsStarveNobody(t *testing.T) {
 		for i := range cfg.Agents {
 			c := w.checkers[cfg.Agents[i].Name]
 			c.ask = hang
+			if i%2 == 1 { // it waits in vain for a connection
+				c.ask = func(ctx context.Context, _ *check.Check) (check.Answer, error) {
+					<-ctx.Done()
+					return check.Answer{}, check.Failf(check.Unreachable, ctx.Err(), "no connection")
+				}
+			}
 			if !hung(i) {
 				c.ask = func(ctx context.Context, chk *check.Check) (check.Answer, error) {
 					if at := time.Since(began); at >= 30*time.Second && at%(10*time.Second) > 500*time.Millisecond {
@@ -295,7 +301,7 @@ func TestManyHungAgentsStarveNobody(t *testing.T) {
 				switch message := string(said.GetMessage()); {
 				case !hung(i) && !said.GetAvailable():
 					t.Errorf("cycle %d, %s: %s", cycle, name, message)
-				case strings.Contains(message, `"timeout"`):
+				case strings.Contains(message, `"timeout"`), strings.Contains(message, `"unreachable"`):
 					turns[name]++
 				case strings.Contains(message, "the quarter of poll.max_in_flight = 8"):
 					quarter++

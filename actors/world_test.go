@@ -42,6 +42,7 @@ type checker struct {
 	health      func(ctx context.Context) (string, error)
 	results     func(ctx context.Context, c *check.Check, last string) (check.Answer, error)
 	connections func() uint64
+	connect     func(ctx context.Context) error // nil: at once
 	asked       int
 	closed      atomic.Int64
 }
@@ -68,7 +69,15 @@ func (c *checker) Results(ctx context.Context, chk *check.Check, last string) (c
 	return results(ctx, chk, last)
 }
 
-func (c *checker) Connect(context.Context) error { return nil }
+func (c *checker) Connect(ctx context.Context) error {
+	c.mu.Lock()
+	connect := c.connect
+	c.mu.Unlock()
+	if connect == nil {
+		return nil
+	}
+	return connect(ctx)
+}
 
 func (c *checker) Health(ctx context.Context) (string, error) {
 	c.mu.Lock()

@@ -23,6 +23,8 @@ type Lane struct {
 	// waiting are the batches that were due while there was no room: of slow agents in the order of
 	// their turns, of others those first that can wait least.
 	waiting, slowWaiting []Batch
+	// due is when Overdue may next have something to return: not after the first is.
+	due time.Time
 }
 
 // turn is an agent's place.
@@ -38,6 +40,9 @@ type Batch struct {
 	Runs  []check.Run
 	// Latest is when it is too late to start: the next turn of these runs comes.
 	Latest time.Time
+	// Need is what runs take that time out: a slow agent's must have so much, or nobody could tell
+	// its fault from ours.
+	Need time.Duration
 	// Slow tells of one that waits that its agent is slow.
 	Slow bool
 }
@@ -55,6 +60,9 @@ func (l *Lane) Enter(b Batch, now time.Time) bool {
 	if l.polled[b.Agent] != nil || l.room(slow) {
 		l.begin(b, now)
 		return true
+	}
+	if until := b.until(); l.due.IsZero() || until.Before(l.due) {
+		l.due = until
 	}
 	if slow {
 		l.slowWaiting = insert(l.slowWaiting, b, func(x Batch) bool { return l.slow[x.Agent].After(since) })
@@ -136,21 +144,36 @@ func (l *Lane) inOrder() [2]*[]Batch {
 	return [2]*[]Batch{&l.waiting, &l.slowWaiting}
 }
 
-// Overdue takes out the batches that have waited until it is too late, and returns them.
-func (l *Lane) Overdue(now time.Time) []Batch {
-	return l.Remove(func(b Batch) bool { return !now.Before(b.Latest) })
+// until is when it is too late for a batch that waits.
+func (b *Batch) until() time.Time {
+	if b.Slow {
+		return b.Latest.Add(-b.Need)
+	}
+	return b.Latest
 }
 
-// NextOverdue returns when Overdue will next have something to return; false if nothing waits.
-func (l *Lane) NextOverdue() (at time.Time, ok bool) {
-	for _, queue := range l.inOrder() {
-		for i := range *queue {
-			if latest := (*queue)[i].Latest; !ok || latest.Before(at) {
-				at, ok = latest, true
-			}
-		}
+// Overdue takes out the batches that have waited until it is too late, and returns them. It costs
+// nothing before NextOverdue.
+func (l *Lane) Overdue(now time.Time) []Batch {
+	if at, ok := l.NextOverdue(); !ok || now.Before(at) {
+		return nil
 	}
-	return at, ok
+	l.due = time.Time{}
+	return l.Remove(func(b Batch) bool {
+		until := b.until()
+		if !now.Before(until) {
+			return true
+		}
+		if l.due.IsZero() || until.Before(l.due) {
+			l.due = until
+		}
+		return false
+	})
+}
+
+// NextOverdue returns before when Overdue has nothing to return; false if nothing waits.
+func (l *Lane) NextOverdue() (at time.Time, ok bool) {
+	return l.due, len(l.waiting)+len(l.slowWaiting) > 0
 }
 
 // Remove takes out batches that wait, and returns them.

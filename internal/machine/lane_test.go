@@ -26,7 +26,11 @@ type laneModel struct {
 
 func (m *laneModel) batch(t *rapid.T) machine.Batch {
 	agent := &m.agents[rapid.IntRange(0, len(m.agents)-1).Draw(t, "agent")]
-	b := machine.Batch{Agent: agent, Latest: m.now.Add(time.Duration(rapid.IntRange(1, 10).Draw(t, "latest")) * time.Second)}
+	b := machine.Batch{
+		Agent:  agent,
+		Latest: m.now.Add(time.Duration(rapid.IntRange(1, 10).Draw(t, "latest")) * time.Second),
+		Need:   time.Duration(rapid.IntRange(0, 5).Draw(t, "need")) * time.Second,
+	}
 	m.next++
 	for range rapid.IntRange(1, 3).Draw(t, "runs") {
 		b.Runs = append(b.Runs, check.Run{Agent: agent, ID: check.RunID{Seq: m.next}})
@@ -90,7 +94,11 @@ func TestLane(t *testing.T) {
 				if m.lane.Enter(b, m.now) {
 					m.began(b)
 				} else {
+					b.Slow = m.slow[b.Agent]
 					m.waiting = append(m.waiting, b)
+					for _, overdue := range m.lane.Overdue(m.now) { // a slow one may be so at once
+						m.leave(t, overdue)
+					}
 				}
 			},
 			"end": func(t *rapid.T) {
@@ -115,7 +123,7 @@ func TestLane(t *testing.T) {
 					t.Fatalf("next overdue: %v, %v; %d wait", at, ok, len(m.waiting))
 				}
 				overdue := m.lane.Overdue(m.now)
-				if (len(overdue) > 0) != (ok && !m.now.Before(at)) {
+				if len(overdue) > 0 && m.now.Before(at) {
 					t.Fatalf("%d overdue; the next was to be at %v, now is %v", len(overdue), at, m.now)
 				}
 				for _, b := range overdue {
@@ -128,7 +136,7 @@ func TestLane(t *testing.T) {
 					t.Fatalf("%d polled, %d of them slow; the limit is %d", len(m.runs), m.slowPolled(), m.limit)
 				}
 				for _, b := range m.waiting {
-					if !b.Latest.After(m.now) || m.room(b.Slow) {
+					if !b.Latest.After(m.now) || b.Slow && !b.Latest.Add(-b.Need).After(m.now) || m.room(b.Slow) {
 						t.Fatalf("batch %d waits; it is overdue, or there is room for it", b.Runs[0].ID.Seq)
 					}
 				}

@@ -1,0 +1,127 @@
+package actors
+
+import (
+	"context"
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/machine"
+)
+
+const (
+	// maxProbe bounds the health check of a probe.
+	maxProbe = 2 * time.Second
+	// The first probe makes a new connection, because the old one may be dead without anybody having said
+	// so. It may also lead to one of several that hangs, and so there is another soon; but one for each
+	// probe would make a checker that hangs dearer than a sound one, and so the next ones come late.
+	firstGap = 3 * time.Second
+	laterGap = 30 * time.Second
+)
+
+// probing is the agent's looking for its checker while the breaker is open.
+type probing struct {
+	probe  *time.Timer
+	probes uint64 // stamps probeDue and probed
+	found  bool   // the last one found the checker
+	// fresh is when a probe makes a new connection again, and gap how long it is from that to the next time.
+	fresh time.Time
+	gap   time.Duration
+	// looking ends the probe that is under way, whose stamp is in lookingFor; nil and 0 if there is none.
+	looking    context.CancelFunc
+	lookingFor uint64
+}
+
+// forgetLooks begins anew, for the next time that the breaker opens.
+func (p *probing) forgetLooks() { p.found, p.fresh, p.gap = false, time.Time{}, firstGap }
+
+func (a *agent) probeAfter(d time.Duration) {
+	if a.probe != nil {
+		a.probe.Stop()
+	}
+	a.probes++
+	a.probe = a.env.after(d, a.self, probeDue{incarnation: a.incarnation, n: a.probes})
+}
+
+// look probes: it connects and asks for health, whose answer may be anything.
+func (a *agent) look() {
+	if a.breaker.State() != machine.Open {
+		return
+	}
+	a.probeAfter(a.env.Config.Breaker.Probe)
+	// Without health checks connecting is all that there is to look at, and an old connection shows nothing.
+	if now := time.Now(); !now.Before(a.fresh) || a.found && a.spec.HealthService == check.NoHealth {
+		a.lookAway()
+		a.hangUp()
+		a.fresh = now.Add(a.gap)
+		a.gap = laterGap
+	}
+	if a.looking != nil {
+		return // it waits for a connection, and will ask as soon as there is one
+	}
+	if a.dial() != nil {
+		return // which each run says
+	}
+	a.startLook()
+}
+
+func (a *agent) startLook() {
+	client, probe := a.client, a.env.Config.Breaker.Probe
+	ctx, cancel := context.WithTimeout(a.ctx, max(probe, laterGap))
+	n := a.probes
+	a.looking, a.lookingFor = cancel, n
+	client.calls.Add(1)
+	a.env.call(a.self, func() any {
+		defer client.calls.Done()
+		defer cancel()
+		m := probed{incarnation: a.incarnation, n: n}
+		if m.err = client.Connect(ctx); m.err == nil {
+			ctx, cancel := context.WithTimeout(ctx, min(probe, maxProbe))
+			defer cancel()
+			m.health, m.err = client.Health(ctx)
+		}
+		return m
+	}, func(err error) any { return probed{incarnation: a.incarnation, n: n, err: err} })
+}
+
+// lookAway ends the probe that is under way, if there is one. What comes of it is no matter any more.
+func (a *agent) lookAway() {
+	if a.looking != nil {
+		a.looking()
+		a.looking, a.lookingFor = nil, 0
+	}
+}
+
+func (a *agent) probed(m probed) {
+	if m.n != a.lookingFor {
+		return // it was looked away from
+	}
+	a.looking, a.lookingFor = nil, 0
+	if a.found && m.err != nil {
+		a.fresh = time.Time{} // the connection worked; maybe only that is lost
+	}
+	a.found = m.err == nil
+	before := a.breaker.State()
+	a.breaker.Probed(a.found)
+	a.breakerMoved(before, "the checker answers again, health: "+m.health)
+}
+
+// greet asks the checker for its health if the connection is new. It is told, and decides nothing.
+func (a *agent) greet() {
+	if a.client == nil {
+		return
+	}
+	connection := a.client.Connections()
+	if connection == a.greeted || a.spec.HealthService == check.NoHealth {
+		return
+	}
+	a.greeted = connection
+	client := a.client
+	ctx, cancel := context.WithTimeout(a.ctx, a.env.Config.Breaker.Probe)
+	client.calls.Add(1)
+	a.env.call(a.self, func() any {
+		defer client.calls.Done()
+		defer cancel()
+		health, err := client.Health(ctx)
+		return healthTold{incarnation: a.incarnation, health: health, err: err}
+	}, func(err error) any { return healthTold{incarnation: a.incarnation, err: err} })
+}

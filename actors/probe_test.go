@@ -1,0 +1,132 @@
+package actors_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/internal/check"
+)
+
+// dialed lets a world note, in seconds since it started, when connections to its one checker are made.
+func dialed(w *world) *[]float64 {
+	began, dials := time.Now(), new([]float64)
+	twin := w.checkers["a000"]
+	w.o.Dial = func(*check.Agent) (actors.Checker, error) {
+		twin.set(func(*checker) { *dials = append(*dials, time.Since(began).Seconds()) })
+		return twin, nil
+	}
+	return dials
+}
+
+func wantDials(w *world, dials *[]float64, want ...float64) {
+	w.t.Helper()
+	w.checkers["a000"].set(func(*checker) {
+		if diff := cmp.Diff(want, *dials); diff != "" {
+			w.t.Errorf("connections were made after seconds (-want +got):\n%s", diff)
+		}
+		*dials = nil
+	})
+}
+
+// TestConnectionsOfProbes: the first probe makes a new connection, and so do others after 3 s and every
+// 30 s; when the checker was back and is lost again that begins anew.
+func TestConnectionsOfProbes(t *testing.T) {
+	cfg := settings(1, 5, 10*time.Second, time.Second)
+	run(t, cfg, func(w *world) {
+		c := w.checkers["a000"]
+		lost := func(ctx context.Context) (string, error) { _, err := hang(ctx, nil); return "", err }
+		c.ask, c.health = hang, lost
+		dials := dialed(w)
+		w.start()
+		w.pass(140 * time.Second) // the breaker opens after 1 s
+		wantDials(w, dials, 0, 4, 7, 37, 67, 97, 127)
+		for _, s := range w.byCheck(w.core.all()[2].req.GetServices()) {
+			if said := string(s.GetMessage()); !strings.Contains(said, "circuit_open") || !strings.Contains(said, "the last failure: connected, but no answer") {
+				t.Errorf("while the breaker is open: %s", said)
+			}
+		}
+		c.set(func(c *checker) { c.ask, c.health = up, serving })
+		w.pass(15 * time.Second)
+		wantDials(w, dials)
+		c.set(func(c *checker) { c.ask, c.health = hang, lost })
+		w.pass(15 * time.Second) // until 170 s; the runs at 160 s fail
+		wantDials(w, dials, 164, 167)
+	})
+}
+
+// TestProbeWaitsForItsConnection: one probe goes on for as long as there is none, and ends when a new
+// connection takes its place.
+func TestProbeWaitsForItsConnection(t *testing.T) {
+	run(t, settings(1, 5, 10*time.Second, time.Second), func(w *world) {
+		began := time.Now()
+		var waits []time.Duration // from when until when
+		c := w.checkers["a000"]
+		c.ask = refuse
+		c.connect = func(ctx context.Context) error {
+			from := time.Since(began)
+			<-ctx.Done()
+			c.set(func(*checker) { waits = append(waits, from, time.Since(began)) })
+			return ctx.Err()
+		}
+		dials := dialed(w)
+		w.start()
+		w.pass(40 * time.Second)
+		want := []time.Duration{3 * time.Second, 6 * time.Second, 6 * time.Second, 36 * time.Second}
+		c.set(func(*checker) {
+			if !slices.Equal(waits, want) {
+				t.Errorf("probes waited from and until %v, want %v", waits, want)
+			}
+			c.connect = nil
+		})
+		wantDials(w, dials, 0, 3, 6, 36)
+		w.pass(20 * time.Second)
+		if n := c.closed.Load(); n != 3 {
+			t.Errorf("%d connections were closed, want all but the last, the 4th", n)
+		}
+	})
+}
+
+// TestProbesWithoutHealth: where nobody is asked for health, only a new connection shows anything.
+func TestProbesWithoutHealth(t *testing.T) {
+	cfg := settings(1, 5, 10*time.Second, time.Second)
+	cfg.Agents[0].HealthService = check.NoHealth
+	run(t, cfg, func(w *world) {
+		w.checkers["a000"].ask = hang
+		dials := dialed(w)
+		w.start()
+		w.pass(40 * time.Second)
+		wantDials(w, dials, 0, 4, 14, 24, 34) // once in each cycle, after the trial
+	})
+}
+
+// TestResultsAreNoTrial: a half-open breaker does not wait for results, which may take long.
+func TestResultsAreNoTrial(t *testing.T) {
+	cfg := settings(1, 1, 10*time.Second, time.Second)
+	cfg.Breaker.Failures = 1
+	cfg.Agents[0].Checks = append(cfg.Agents[0].Checks, check.Check{
+		Name: "sweep", Type: "sweep", Method: check.StreamResults, Interval: 10 * time.Second, Timeout: 9 * time.Second,
+	})
+	run(t, cfg, func(w *world) {
+		c := w.checkers["a000"]
+		c.ask = refuse
+		c.results = func(ctx context.Context, chk *check.Check, _ string) (check.Answer, error) { return hang(ctx, chk) }
+		began := time.Now()
+		var opened []time.Duration
+		w.hook = func(e actors.Event) {
+			if e, ok := e.(actors.BreakerChanged); ok && e.To == "open" {
+				opened = append(opened, time.Since(began))
+			}
+		}
+		w.start()
+		w.pass(25 * time.Second)
+		if want := []time.Duration{0, 10 * time.Second, 20 * time.Second}; !slices.Equal(opened, want) {
+			t.Errorf("the breaker opened after %v, want %v", opened, want)
+		}
+	})
+}
