@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,8 +96,9 @@ type CoreFault struct {
 	Delay time.Duration
 	// Hang gives no answer until the caller's deadline or the server's end.
 	Hang bool
-	// Code is answered as an error, unless it is OK.
+	// Code is answered as an error, unless it is OK, with Text or with words of the sim's.
 	Code codes.Code
+	Text string
 	// NotReceived is answered as received=false.
 	NotReceived bool
 	// MaxMessage, if it is not 0, has larger messages refused, as a gRPC server with that limit does;
@@ -296,7 +298,7 @@ func (f CoreFault) strike(ctx context.Context) (*monitoring.PollerStatusResponse
 		<-ctx.Done()
 		return nil, status.FromContextError(ctx.Err()).Err()
 	case f.Code != codes.OK:
-		return nil, status.Error(f.Code, "simulated fault of core")
+		return nil, status.Error(f.Code, cmp.Or(f.Text, "simulated fault of core"))
 	case f.NotReceived:
 		return &monitoring.PollerStatusResponse{Received: false}, nil
 	}

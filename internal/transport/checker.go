@@ -37,7 +37,7 @@ type CheckerConfig struct {
 	PollerID string
 	// MaxResults bounds results that come in chunks, merged, in bytes.
 	MaxResults int
-	// FindDead is the time in which a connection must find out that its peer is dead, from 1 s to 1 min;
+	// FindDead is the time in which a connection must find out that its peer is dead, from 4 s to 1 min;
 	// 0 means a minute. On Linux it holds for data that nobody acknowledges, too. A Dial of its own has
 	// to see to that itself.
 	FindDead time.Duration
@@ -82,7 +82,7 @@ func (c *Checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, erro
 		Port:        chk.Port,
 	}
 	var r *monitoring.StatusResponse
-	err := insist(ctx, func() (err error) {
+	err := insist(ctx, call.answered, func() (err error) {
 		r, err = c.service.GetStatus(ctx, request, call.options()...)
 		return err
 	})
@@ -105,7 +105,7 @@ func (c *Checker) Health(ctx context.Context) (string, error) {
 	}
 	call := c.newCall("the health check")
 	var r *healthpb.HealthCheckResponse
-	err := insist(ctx, func() (err error) {
+	err := insist(ctx, call.answered, func() (err error) {
 		r, err = c.health.Check(ctx, &healthpb.HealthCheckRequest{Service: c.agent.HealthService},
 			append(call.options(), grpc.WaitForReady(true))...)
 		return err
@@ -257,6 +257,9 @@ func (c *Checker) badAnswer(call *call, err error) *check.Failure {
 func (c *Checker) unreachable(said string, silent bool, err error) *check.Failure {
 	handshake, cause := c.link.lastError()
 	mute := cause == nil && c.link.mute()
+	if (mute || c.link.shakes.Load()) && notConnected(said) {
+		said, silent = "so far", true // that was an earlier attempt; this one is connected, and under way
+	}
 	switch {
 	case handshake:
 		return check.Failf(check.TLSFailed, err, "TLS with %s failed: %v: check tls.mode, the certificates and server_name on both sides",
@@ -269,10 +272,10 @@ func (c *Checker) unreachable(said string, silent bool, err error) *check.Failur
 	case mute && silent:
 		return check.Failf(check.Unreachable, err, "%s accepts connections but says nothing (%s): "+
 			"is it hung, is it the right port, and does it want TLS?", c.agent.Address, said)
-	case mute || strings.Contains(said, "server preface"):
+	case mute || strings.Contains(said, serverPreface):
 		return check.Failf(check.Unreachable, err, "%s accepts connections but does not speak gRPC (%s): "+
 			"is it the right port, and does it want TLS?", c.agent.Address, said)
-	case c.link.open.Load() && c.link.made.Load() == 0:
+	case c.link.shakes.Load():
 		return check.Failf(check.Unreachable, err, "%s accepts connections but does not answer the TLS handshake (%s): "+
 			"is it hung, and is it the right port?", c.agent.Address, said)
 	default:

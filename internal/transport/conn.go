@@ -56,7 +56,7 @@ type link struct {
 	stall time.Duration
 
 	line   atomic.Pointer[line]  // the last connection
-	open   atomic.Bool           // the last attempt got a connection; what came of it is not told here
+	shakes atomic.Bool           // the last attempt got a connection, whose handshake has not ended
 	made   atomic.Uint64         // connections made so far
 	ended  atomic.Uint64         // changes when one of them ends, before the calls on it do
 	heard  atomic.Bool           // the peer has said something over the last one made
@@ -68,12 +68,13 @@ func (l *link) connect(ctx context.Context, address string) (net.Conn, error) {
 	if l.once && l.made.Load() > 0 {
 		return nil, errOver
 	}
-	l.open.Store(false)
+	l.shakes.Store(false)
 	conn, err := l.dialHost(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	l.open.Store(true)
+	l.failed.Store(nil) // why earlier attempts failed is of no interest any more
+	l.shakes.Store(true)
 	below := &line{Conn: conn, stall: l.stall}
 	l.line.Store(below)
 	return below, nil
@@ -131,10 +132,18 @@ func (l *link) lastError() (handshake bool, err error) {
 // handshake, and what it says may be lost with the connection.
 func (l *link) mute() bool { return l.made.Load() > 0 && !l.heard.Load() }
 
+// serverPreface is in what gRPC says of a peer whose first word it waited for, or did not like.
+const serverPreface = "server preface"
+
+// notConnected tells of what gRPC says whether it is of an attempt that did not get as far as a connection.
+func notConnected(said string) bool {
+	return strings.Contains(said, "while dialing") || strings.Contains(said, "handshake failed")
+}
+
 // silent tells of a connection that came to nothing whether the peer let us wait, rather than hung
 // up. Waited is whether our own time was up; gRPC, too, gives up connecting after a while.
 func silent(said string, waited bool) bool {
-	if !strings.Contains(said, "server preface") {
+	if !strings.Contains(said, serverPreface) {
 		return waited
 	}
 	return strings.Contains(said, net.ErrClosed.Error()) || strings.Contains(said, io.ErrClosedPipe.Error())
@@ -176,6 +185,7 @@ type watched struct {
 
 func (w watched) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	w.link.shakes.Store(false)
 	if err != nil {
 		w.link.fail(err, true)
 		return nil, nil, err

@@ -54,6 +54,8 @@ type coreConn struct {
 	service monitoring.PollerServiceClient
 	// registered: a stream was answered on this connection.
 	registered bool
+	// header and trailer are those of the last call; empty if core said nothing to it.
+	header, trailer metadata.MD
 }
 
 // NewCore returns a client that connects when it is first used.
@@ -84,9 +86,11 @@ func (c *Core) Deliver(ctx context.Context, d wire.Delivery) error {
 		return fmt.Errorf("deliver to core: given up while waiting for an earlier delivery: %w", ctx.Err())
 	}
 	address := c.cfg.Addresses[c.current]
-	err := insist(ctx, func() error {
+	seen := false // by core, which ended the last try itself
+	err := insist(ctx, func() bool { return seen }, func() error {
 		err := c.deliver(ctx, d, report)
-		if refused(err) { // core is there, and goes on with another connection
+		seen = c.conn != nil && c.conn.answered()
+		if refused(err) && !seen { // core is there, and goes on with another connection
 			err = errors.Join(err, c.drop())
 		}
 		return err
@@ -241,8 +245,17 @@ func (c *Core) drop() error {
 	return cc.Close()
 }
 
+// options let gRPC fill in what core says to a call.
+func (c *coreConn) options() []grpc.CallOption {
+	c.header, c.trailer = nil, nil
+	return []grpc.CallOption{grpc.Header(&c.header), grpc.Trailer(&c.trailer)}
+}
+
+// answered tells whether core itself ended the last call.
+func (c *coreConn) answered() bool { return len(c.header)+len(c.trailer) > 0 }
+
 func (c *coreConn) unary(ctx context.Context, report *monitoring.PollerStatusRequest) error {
-	r, err := c.service.ReportStatus(ctx, report)
+	r, err := c.service.ReportStatus(ctx, report, c.options()...)
 	if err == nil && !r.GetReceived() {
 		return wire.ErrNotReceived
 	}
@@ -250,7 +263,7 @@ func (c *coreConn) unary(ctx context.Context, report *monitoring.PollerStatusReq
 }
 
 func (c *coreConn) stream(ctx context.Context, chunks []*monitoring.PollerStatusChunk, progress func()) error {
-	s, err := c.service.StreamStatus(ctx)
+	s, err := c.service.StreamStatus(ctx, c.options()...)
 	if err != nil {
 		return err
 	}

@@ -31,16 +31,17 @@ func refused(err error) bool {
 
 var errDraining = status.Error(codes.Unavailable, "the connection is draining")
 
-// insist makes a call again while it is refused, at most mostTries times in all. An io.EOF from do
-// means that nothing was said at all: that is what gRPC makes of a second refusal that comes while it
-// has the call on its way.
-func insist(ctx context.Context, do func() error) error {
+// insist makes a call again while it is refused, at most mostTries times in all. Answered tells whether
+// the peer itself has ended the last try: then it has seen it, though its words may sound like a refusal,
+// as a proxy's do that has them from elsewhere. An io.EOF from do means that nothing was said at all: that
+// is what gRPC makes of a second refusal that comes while it has the call on its way.
+func insist(ctx context.Context, answered func() bool, do func() error) error {
 	for tries := 1; ; tries++ {
 		err := do()
 		if errors.Is(err, io.EOF) {
 			err = errDraining
 		}
-		if tries == mostTries || !refused(err) || ctx.Err() != nil {
+		if tries == mostTries || !refused(err) || answered() || ctx.Err() != nil {
 			return err
 		}
 	}

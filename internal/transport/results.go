@@ -31,7 +31,7 @@ func (c *Checker) Results(ctx context.Context, chk *check.Check, last string) (c
 		return c.streamResults(ctx, call, chk, request)
 	}
 	var r *monitoring.ResultsResponse
-	err := insist(ctx, func() (err error) {
+	err := insist(ctx, call.answered, func() (err error) {
 		r, err = c.service.GetResults(ctx, request, call.options()...)
 		return err
 	})
@@ -90,7 +90,7 @@ func (c *Checker) openResults(ctx context.Context, call *call, request *monitori
 	stream grpc.ServerStreamingClient[monitoring.ResultsChunk], first *monitoring.ResultsChunk, err error,
 ) {
 	ended := false // by the checker, without a chunk
-	err = insist(ctx, func() (err error) {
+	err = insist(ctx, call.answered, func() (err error) {
 		if stream, err = c.service.StreamResults(ctx, request, call.options()...); err != nil {
 			return err
 		}

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// soonest and latest bound within what time a dead peer is found: probes count in whole seconds, and
+// soonest and latest bound within what time a dead peer is found: a packet or two may be lost, and
 // a peer whose kernel has been silent for a minute is dead, however rarely it is asked.
 const (
-	soonest = time.Second
+	soonest = 4 * time.Second
 	latest  = time.Minute
 	maxIdle = 15 * time.Second // the usual; it also keeps firewalls from forgetting the connection
 )
@@ -26,7 +26,7 @@ type vigil struct {
 
 // vigilWithin returns how to find a dead peer within a time, or within latest if that is shorter or
 // there is none. A tenth of it is left for whatever comes next, so that a run that is due once in that
-// time has a new connection the next time. Idle connections are never found sooner than after 2 s.
+// time has a new connection the next time.
 func vigilWithin(within time.Duration) vigil {
 	if within <= 0 || within > latest {
 		within = latest

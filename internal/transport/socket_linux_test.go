@@ -105,14 +105,13 @@ func (l *cuttable) mend() {
 	})
 }
 
-// cutChecker serves a checker that can be cut off, and returns a client that finds out in a second, or
-// in two if the connection is idle.
+// cutChecker serves a checker that can be cut off, and returns a client that finds out as soon as it can.
 func cutChecker(t *testing.T, behave sim.Behaviour) (*Checker, *cuttable) {
 	t.Helper()
 	l := listenCuttable(t)
 	t.Cleanup(sim.NewChecker(behave).Serve(l, nil).Stop)
 	c, err := NewChecker(&check.Agent{Name: "a", Address: l.Addr().String(), HealthService: "AgentService"},
-		CheckerConfig{PollerID: "p", FindDead: time.Second})
+		CheckerConfig{PollerID: "p", FindDead: soonest})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,8 +121,8 @@ func cutChecker(t *testing.T, behave sim.Behaviour) (*Checker, *cuttable) {
 
 // The kernel may take a little longer than it should, and so may we.
 const (
-	deadInUse = time.Second + 2*time.Second
-	deadIdle  = 2*time.Second + 2*time.Second
+	deadInUse = soonest + 2*time.Second
+	deadIdle  = soonest + 2*time.Second
 )
 
 // answersAgain wants the checker to answer over a new connection, once it is mended.
@@ -237,7 +236,7 @@ func TestCoreDead(t *testing.T) {
 			l := listenCuttable(t)
 			core := new(sim.Core)
 			t.Cleanup(core.Serve(l, nil).Stop)
-			c := newCore(t, CoreConfig{Addresses: []string{l.Addr().String()}, FindDead: time.Second})
+			c := newCore(t, CoreConfig{Addresses: []string{l.Addr().String()}, FindDead: soonest})
 			mustDeliver(t, c, 1, "a/ssh")
 			quiet(t, c.conn.link.line.Load().Conn)
 			l.cut()
