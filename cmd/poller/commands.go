@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/serviceradar/poller/internal/daemon"
@@ -34,8 +35,9 @@ func runCommand() *cobra.Command {
 			return err
 		}
 		defer flush()
+		loud := log.Level(min(log.GetLevel(), zerolog.WarnLevel)) // whatever else is of interest
 		for _, w := range warnings {
-			log.Warn().Str("warning", w).Msg("the configuration is right, but for this")
+			loud.Warn().Str("warning", w).Msg("the configuration is right, but for this")
 		}
 		signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the log would be ours
 		hangUps := make(chan os.Signal, 1)

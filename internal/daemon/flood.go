@@ -13,7 +13,8 @@ import (
 // Lines about single agents share a budget of floodLines for each floodWindow. When a switch dies,
 // hundreds of agents say the same within a cycle: the first few of them tell a person what happens, and
 // the summary tells how far it goes. Fifty is more than a screen, and what a few agents that flap come to
-// in ten seconds is far below it; ten seconds is about as long as one wants to wait for the summary.
+// in ten seconds is far below it; ten seconds is about as long as one wants to wait for the summary. The
+// first line of each kind has its place in any case: a panic must not go down among breakers that open.
 const (
 	floodLines  = 50
 	floodWindow = 10 * time.Second
@@ -25,6 +26,7 @@ const (
 type flood struct {
 	began time.Time
 	lines int
+	told  map[string]bool // kinds
 	left  leftOut
 }
 
@@ -41,10 +43,11 @@ type leftOut struct {
 // admit tells whether a line of a kind about an agent is within the budget; if not, it is counted.
 func (f *flood) admit(now time.Time, level zerolog.Level, agent, kind string) bool {
 	if f.over(now) {
-		f.began, f.lines = now, 0
+		f.began, f.lines, f.told = now, 0, make(map[string]bool)
 	}
-	if f.lines < floodLines {
+	if f.lines < floodLines || !f.told[kind] {
 		f.lines++
+		f.told[kind] = true
 		return true
 	}
 	f.left.add(level, agent, kind)
@@ -53,15 +56,10 @@ func (f *flood) admit(now time.Time, level zerolog.Level, agent, kind string) bo
 
 func (f *flood) over(now time.Time) bool { return !now.Before(f.began.Add(floodWindow)) }
 
-// summary returns what was left out, once the window is over; false if nothing was, or not yet.
-func (f *flood) summary(now time.Time) (leftOut, bool) {
-	if !f.over(now) {
-		return leftOut{}, false
-	}
-	return f.end()
-}
+// rest is how long the window will last.
+func (f *flood) rest(now time.Time) time.Duration { return f.began.Add(floodWindow).Sub(now) }
 
-// end is summary without waiting for the end of the window.
+// end returns what was left out, and forgets it; false if nothing was.
 func (f *flood) end() (leftOut, bool) {
 	left := f.left
 	f.left = leftOut{}

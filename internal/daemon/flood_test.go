@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,8 +38,14 @@ func TestFlood(t *testing.T) {
 	}
 	wantSummary := func(s int, want string) {
 		t.Helper()
+		if over := f.over(at(s)); over != (want != "" || s == 0) {
+			t.Errorf("at %ds the window is over: %v", s, over)
+			return
+		} else if !over {
+			return
+		}
 		got := ""
-		if left, ok := f.summary(at(s)); ok {
+		if left, ok := f.end(); ok {
 			got = fmt.Sprintln(left.lines, left.level, left.counts(), len(left.agents), left.some)
 		}
 		if got != want {
@@ -48,11 +55,14 @@ func TestFlood(t *testing.T) {
 	wantSummary(0, "")
 	want(0, add(0, 40, zerolog.InfoLevel, "up"), 40)
 	want(3, add(3, 30, zerolog.InfoLevel, "up"), 10)
-	want(9, add(9, 3, zerolog.WarnLevel, "down"), 0)
-	want(9, add(9, 20, zerolog.InfoLevel, "again"), 0)
+	// The first of each kind is told in any case.
+	want(9, add(9, 3, zerolog.WarnLevel, "down"), 1)
+	want(9, add(9, 20, zerolog.InfoLevel, "again"), 1)
 	wantSummary(9, "")
-	wantSummary(10, "43 warn [20 × again 20 × up 3 × down] 30 [a010 a011 a012 a013 a014]\n")
-	wantSummary(10, "")
+	wantSummary(10, "41 warn [20 × up 19 × again 2 × down] 29 [a010 a011 a012 a013 a014]\n")
+	if left, ok := f.end(); ok {
+		t.Errorf("%+v was left out, said twice", left)
+	}
 	// The next window begins with the next line, and has a budget of its own.
 	want(17, add(17, 51, zerolog.InfoLevel, "up"), 50)
 	wantSummary(26, "")
@@ -79,13 +89,15 @@ func storm(n *narrator, agents int) {
 	}
 }
 
-// TestLogSummarisesFloods: the summary comes with the first event after the window, and with the stop.
+// TestLogSummarisesFloods: the summary comes when the window is over, and with the stop.
 func TestLogSummarisesFloods(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), 10*time.Second, 400)
 		said := func() []map[string]any {
+			n.mu.Lock() // which who writes has
+			defer n.mu.Unlock()
 			defer log.Reset()
 			return lines(t, log.Bytes())
 		}
@@ -113,14 +125,14 @@ func TestLogSummarisesFloods(t *testing.T) {
 		time.Sleep(floodWindow)
 		clear(n.open)
 		storm(n, 400)
-		log.Reset()
+		_ = said()
 		time.Sleep(floodWindow - time.Nanosecond)
-		n.observe(actors.CycleClosed{})
+		synctest.Wait()
 		if got := said(); len(got) != 0 {
 			t.Errorf("told within the window: %v", got)
 		}
 		time.Sleep(time.Nanosecond)
-		n.observe(actors.CycleClosed{})
+		synctest.Wait()
 		wantSummary(said())
 		n.flush()
 		if got := said(); len(got) != 0 {
@@ -134,6 +146,7 @@ func TestDebugLogLeavesNothingOut(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	n := newNarrator(zerolog.New(&log), new(observe.Board), 10*time.Second, 400)
+	defer n.flush()
 	storm(n, 400)
 	levels := make(map[any]int)
 	for _, line := range lines(t, log.Bytes()) {
@@ -175,6 +188,22 @@ func TestFloodOfFailures(t *testing.T) {
 	want := []any{"75 × actor failed; it will be started again", "75 × panic recovered: this is a bug, please report it"}
 	if diff := cmp.Diff(want, summary["left_out"]); diff != "" || summary["level"] != "error" || summary["agents"] != 75. {
 		t.Errorf("summary %v (-want +got):\n%s", summary, diff)
+	}
+}
+
+// TestFloodHidesNoPanic: the first of each kind is told whole, however many other lines there were.
+func TestFloodHidesNoPanic(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), 10*time.Second, 400)
+	defer n.flush()
+	storm(n, 400)
+	n.observe(actors.PanicRecovered{Actor: "root/agent/a001", Cause: "a bug", Stack: "its stack"})
+	n.observe(actors.ActorFailed{Actor: "agent/a002", Cause: "another bug", Parked: true})
+	for _, want := range []string{"its stack", "another bug"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say %q", want)
+		}
 	}
 }
 

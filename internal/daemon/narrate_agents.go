@@ -23,16 +23,23 @@ const shownNames = 10
 // budgeted returns the level for a line of a kind about an agent: beyond the budget it is a debug line,
 // and counted for the summary. What is not written anyway uses up no budget.
 func (n *narrator) budgeted(now time.Time, level zerolog.Level, agent, kind string) zerolog.Level {
-	if level > zerolog.DebugLevel && level >= n.log.GetLevel() && !n.flood.admit(now, level, agent, kind) {
-		return zerolog.DebugLevel
+	if level <= zerolog.DebugLevel || level < n.log.GetLevel() || n.flood.admit(now, level, agent, kind) {
+		return level
 	}
-	return level
+	if n.summary == nil { // there may be no other event for a long time
+		n.summary = time.AfterFunc(n.flood.rest(now), n.flush)
+	}
+	return zerolog.DebugLevel
 }
 
-// flush tells what was left out so far; it is for the stop.
+// flush tells what was left out so far: when the window is over, and at the stop.
 func (n *narrator) flush() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.summary != nil {
+		n.summary.Stop()
+		n.summary = nil
+	}
 	if left, ok := n.flood.end(); ok {
 		n.summarise(left)
 	}

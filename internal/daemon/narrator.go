@@ -35,6 +35,7 @@ type narrator struct {
 
 	mu         sync.Mutex
 	flood      flood
+	summary    *time.Timer     // tells what of it was left out; nil if nothing is
 	open       map[string]bool // agents whose breaker was told to have opened, and not to have closed
 	parked     map[string]bool // actors that used up their restart budget
 	parkedCore int             // of these, those that are no agents
@@ -70,9 +71,6 @@ func (n *narrator) observe(event actors.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
-	if left, over := n.flood.summary(now); over {
-		n.summarise(left)
-	}
 	switch e := event.(type) {
 	case actors.ActorFailed, actors.ActorRestarted, actors.PanicRecovered, actors.DeadLetter:
 		n.supervision(now, e)
