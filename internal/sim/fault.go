@@ -104,28 +104,31 @@ func ParseFault(text string) (Fault, error) {
 	var f Fault
 	p := words{text: text, rest: strings.Fields(text)}
 	if p.is(flapping) {
-		f.Good, f.Bad = p.duration(), p.duration()
-		if p.err == nil && (f.Good <= 0 || f.Bad <= 0) {
-			p.fail("it comes and goes in no time")
-		}
+		f.Good, f.Bad = p.positive(), p.positive()
 	}
 	f.Kind = Kind(p.next())
 	switch f.Kind {
 	case KindFine, KindDown, KindFrozen, KindSilent, KindGarbage, KindHTTP1, KindReset, KindHang, KindHangAll, KindBadJSON, KindEarly, KindNotReceived:
 	case KindGoAway:
 		if len(p.rest) > 0 {
-			f.For = p.duration()
+			f.For = p.positive()
 		}
 	case KindSlow:
-		f.For = p.duration()
+		f.For = p.positive()
 	case KindError:
-		f.Code = p.code()
+		if f.Code = p.code(); f.Code == codes.OK {
+			p.fail("OK is no error")
+		}
 	case KindHuge:
 		f.Size = p.number()
 	default:
 		p.fail(fmt.Sprintf("there is no kind %q", f.Kind))
 	}
-	f.AfterTaking = p.is(afterTaking)
+	switch f.Kind {
+	case KindHang, KindError, KindNotReceived:
+		f.AfterTaking = p.is(afterTaking)
+	default:
+	}
 	if len(p.rest) > 0 {
 		p.fail("too many words")
 	}
@@ -164,10 +167,12 @@ func (w *words) is(word string) bool {
 	return found
 }
 
-func (w *words) duration() time.Duration {
+func (w *words) positive() time.Duration {
 	d, err := time.ParseDuration(w.next())
 	if err != nil {
 		w.fail(err.Error())
+	} else if d <= 0 {
+		w.fail("it takes no time")
 	}
 	return d
 }
@@ -176,6 +181,8 @@ func (w *words) number() int {
 	n, err := strconv.Atoi(w.next())
 	if err != nil {
 		w.fail(err.Error())
+	} else if n <= 0 {
+		w.fail("that is no size")
 	}
 	return n
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"sync"
@@ -18,6 +19,7 @@ type Host struct {
 	creds    credentials.TransportCredentials
 	register func(grpc.ServiceRegistrar)
 	calls    func(Fault) // has calls done with a fault from now on
+	strange  []Kind      // that it can't have
 	started  func()      // tells the service that its process is another
 	wires    wires
 
@@ -40,7 +42,7 @@ type hostServer struct {
 func (c *Checker) NewHost(base Behaviour, creds credentials.TransportCredentials, listen func() (net.Listener, error)) (*Host, error) {
 	h := &Host{
 		listen: listen, creds: creds, register: c.Register, started: func() {},
-		calls: func(f Fault) { c.Set(badly(base, f)) },
+		calls: func(f Fault) { c.Set(badly(base, f)) }, strange: []Kind{KindNotReceived},
 	}
 	return h, h.Set(Fault{})
 }
@@ -59,13 +61,17 @@ func (c *Core) NewHost(creds credentials.TransportCredentials, listen func() (ne
 			}
 			c.SetFault(fault)
 		},
+		strange: []Kind{KindHuge, KindBadJSON, KindEarly},
 	}
 	return h, h.Set(Fault{})
 }
 
 // Set changes the fault. What the last one broke is mended: connections that it spoilt are cut. An
-// error means that the host can't listen again.
+// error means that the host can't listen again, or that it can't have such a fault.
 func (h *Host) Set(f Fault) error {
+	if slices.Contains(h.strange, f.Kind) {
+		return fmt.Errorf("a host of this sort can't have the fault %q", f)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.repeats != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,6 +60,31 @@ func took(began time.Time, err error) string {
 	return what
 }
 
+// counted counts who dials.
+func counted(network *Net, dials *atomic.Int64) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		dials.Add(1)
+		return network.Dial(ctx, address)
+	}
+}
+
+// wantDials: a fault of calls leaves the connection alone, and GOAWAY, of which nobody feels anything
+// else, does not.
+func wantDials(t *testing.T, fault Fault, dials int64) {
+	t.Helper()
+	switch fault.Kind {
+	case KindGoAway:
+		if dials < 2 {
+			t.Errorf("%v: %d connections; want another after the first", fault, dials)
+		}
+	case KindFine, KindHang, KindHangAll, KindSlow, KindError, KindHuge, KindBadJSON, KindEarly, KindNotReceived:
+		if dials != 1 {
+			t.Errorf("%v: %d connections, want 1", fault, dials)
+		}
+	case KindDown, KindFrozen, KindSilent, KindGarbage, KindHTTP1, KindReset:
+	}
+}
+
 // tryChecker tells what comes of a status, a stream and a health check while a checker has a fault,
 // over a connection that was there before, and whether all is well when it is mended.
 func tryChecker(t *testing.T, fault Fault) string {
@@ -69,7 +95,11 @@ func tryChecker(t *testing.T, fault Fault) string {
 		t.Fatal(err)
 	}
 	defer host.Stop()
-	conn := dial(t, "checker", network.Dial)
+	if host.Set(Fault{Kind: KindNotReceived}) == nil {
+		t.Error("a checker can have a fault of a core")
+	}
+	var dials atomic.Int64
+	conn := dial(t, "checker", counted(&network, &dials))
 	agent := monitoring.NewAgentServiceClient(conn)
 	calls := map[string]func(context.Context) error{
 		"status": func(ctx context.Context) error {
@@ -100,7 +130,9 @@ func tryChecker(t *testing.T, fault Fault) string {
 			return err
 		},
 	}
-	return tryFault(t, host, conn, fault, calls, "status", "stream", "health")
+	said := tryFault(t, host, conn, fault, calls, "status", "stream", "health")
+	wantDials(t, fault, dials.Load())
+	return said
 }
 
 func tryCore(t *testing.T, fault Fault) string {
@@ -112,7 +144,8 @@ func tryCore(t *testing.T, fault Fault) string {
 		t.Fatal(err)
 	}
 	defer host.Stop()
-	conn := dial(t, "core", network.Dial)
+	var dials atomic.Int64
+	conn := dial(t, "core", counted(&network, &dials))
 	client := monitoring.NewPollerServiceClient(conn)
 	calls := map[string]func(context.Context) error{"report": func(ctx context.Context) error {
 		before := len(core.Deliveries())
@@ -126,6 +159,7 @@ func tryCore(t *testing.T, fault Fault) string {
 		return err
 	}}
 	said := tryFault(t, host, conn, fault, calls, "report")
+	wantDials(t, fault, dials.Load())
 	if !core.Knows("p") {
 		said += ", and does not know the poller"
 	}

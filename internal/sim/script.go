@@ -104,7 +104,7 @@ func (s Script) Play(ctx context.Context, hosts map[string]*Host) error {
 }
 
 // RandomScript returns a script in which each host has some of the faults, one after the other, for
-// shortest to longest and with as much or more time between them, until an end at which all are well.
+// shortest to longest, with pauses of shortest to sixteen times longest, until an end at which all are well.
 // The same source makes the same script.
 func RandomScript(source rand.Source, hosts []string, faults []Fault, shortest, longest, end time.Duration) Script {
 	r := rand.New(source) //nolint:gosec // it has to be foretold.

@@ -51,7 +51,12 @@ func TestParseScriptFails(t *testing.T) {
 		"1s a error Fatal":       `there is no code "Fatal"`,
 		"1s a huge x":            `parsing "x"`,
 		"1s a down 3s":           "too many words",
-		"1s a flapping 1s 0s ok": "it comes and goes in no time",
+		"1s a down after-taking": "too many words",
+		"1s a slow -3s":          "it takes no time",
+		"1s a goaway 0s":         "it takes no time",
+		"1s a error OK":          "OK is no error",
+		"1s a huge -5":           "that is no size",
+		"1s a flapping 1s 0s ok": "it takes no time",
 	} {
 		if _, err := ParseScript(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %s", text, err, want)
