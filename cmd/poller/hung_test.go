@@ -36,6 +36,9 @@ const (
 	warmUp = 2
 	// dearest is what four hundred hung checkers may cost, in parts of the healthy fleet's cost.
 	dearest = 1.3
+	// latest is by how much more than those of the healthy fleet runs of sound agents may be late, but for
+	// one in a hundred.
+	latest = 250 * time.Millisecond
 	// starved is how late a timer of the test itself may be before the machine is to blame for the poller's
 	// starts, too: it takes a timeout for its own fault if the run started later than that.
 	starved = 100 * time.Millisecond
@@ -73,6 +76,12 @@ func TestHungCheckersCostNobodyElse(t *testing.T) {
 		if ratio > dearest {
 			t.Errorf("%s: %.2f times that of the healthy fleet, above %v", what, ratio, dearest)
 		}
+	}
+	if with, without := quantile(hung.errors, .99), quantile(healthy.errors, .99); with > without+latest {
+		t.Errorf("one in a hundred intervals of sound agents is off by more than %v, with the healthy fleet by %v", with, without)
+	}
+	if last := quantile(hung.delivered, 1); last > 2*interval {
+		t.Errorf("a cycle was at core only %v after its begin", last)
 	}
 }
 

@@ -73,6 +73,11 @@ func (k *killer) verify(t *testing.T) {
 	if len(k.failed) != sum || k.back != sum {
 		t.Errorf("%d actors failed and %d were started again, want %d", len(k.failed), k.back, sum)
 	}
+	for _, who := range []string{"agents", "poller", "reporter"} {
+		if k.killed[who] == 0 {
+			t.Errorf("none of the %s was killed", who)
+		}
+	}
 	for _, f := range k.failed {
 		if f.Parked || !strings.HasPrefix(f.Cause, "chaos (") {
 			t.Errorf("%s failed, parked: %v: %s\n%s", f.Actor, f.Parked, f.Cause, f.Stack)

@@ -209,10 +209,10 @@ func (c *chaos) faults() sim.Script {
 	}
 	names := slices.Sorted(maps.Keys(c.hosts))
 	names = slices.DeleteFunc(names, func(name string) bool { return name == "core" })
-	longest := min(c.length/8, 3*time.Second)
+	longest := max(min(c.length/8, 3*time.Second), 400*time.Millisecond)
 	script := slices.Concat(
 		sim.RandomScript(rand.NewPCG(c.seed, 1), names, checkers, 200*time.Millisecond, longest, c.length),
-		sim.RandomScript(rand.NewPCG(c.seed, 2), []string{"core"}, cores, 200*time.Millisecond, longest/3, c.length),
+		sim.RandomScript(rand.NewPCG(c.seed, 2), []string{"core"}, cores, 200*time.Millisecond, max(longest/3, 400*time.Millisecond), c.length),
 	)
 	slices.SortStableFunc(script, func(a, b sim.Step) int { return int(a.At - b.At) })
 	return script

@@ -93,7 +93,11 @@ func TestDay(t *testing.T) {
 			synctest.Test(t, d.live)
 			d.verify(t)
 			if t.Failed() {
-				t.Logf("seed %d; run it again with: go test -run TestDay ./internal/daemon -days 1 -day %d\nactors killed: %v\nthe script:\n%s", seed, seed, d.kills, d.script)
+				again := fmt.Sprintf("-day %d", seed)
+				if *daySeeds > 0 {
+					again += " -days 1"
+				}
+				t.Logf("run it again with: go test -run TestDay ./internal/daemon %s\nactors killed: %v\nthe script:\n%s", again, d.kills, d.script)
 			}
 			t.Logf("seed %d: %d faults, %d actors killed, %d statuses in %d reports, %d of them doubled, %s; %.1fs", seed, len(d.script)/2, len(d.kills),
 				d.statuses, len(d.reports), d.doubled, d.tally(), time.Since(began).Seconds())
@@ -132,6 +136,7 @@ type dayCheck struct {
 
 type dayReport struct {
 	id        string
+	at        time.Duration // since the day began
 	timestamp int64
 	statuses  []dayStatus
 }
@@ -260,7 +265,7 @@ func (d *day) delivered(r sim.Delivery) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	report := dayReport{id: r.ID, timestamp: r.Timestamp}
+	report := dayReport{id: r.ID, at: r.At.Sub(d.begun), timestamp: r.Timestamp}
 	for _, s := range r.Services {
 		report.statuses = append(report.statuses, dayStatus{s.GetAgentId(), s.GetServiceName(), s.GetAvailable(), reasonIn(s.GetMessage())})
 	}

@@ -13,6 +13,9 @@ import (
 // verify asserts what must hold whatever happened that day.
 func (d *day) verify(t *testing.T) {
 	t.Helper()
+	if len(d.kills) == 0 {
+		d.complain(t, "no actor was killed")
+	}
 	cycles := d.cycles(t)
 	for _, a := range d.agents {
 		d.verifyBreaker(t, a, cycles)
@@ -42,8 +45,10 @@ func (d *day) cycles(t *testing.T) []map[string]dayStatus {
 	var all []map[string]dayStatus
 	last := dayReport{}
 	for _, r := range d.reports {
-		if r.id == last.id { // core took it, and its answer was lost
-			d.doubled++
+		if r.id == last.id {
+			if d.doubled++; !d.answerLost(r.at) {
+				d.complain(t, "report %s came again at %v, and nobody lost core's answer", r.id, r.at)
+			}
 			continue
 		}
 		if wholeID(r.id) != wholeID(last.id) {
@@ -69,6 +74,21 @@ func (d *day) cycles(t *testing.T) []map[string]dayStatus {
 	return all
 }
 
+// answerLost tells whether core's answer to a report that came again at a time may have been lost: by a
+// fault of core that began or ended since, or because who waited for it was killed.
+func (d *day) answerLost(at time.Duration) bool {
+	const since = 30 * time.Second // longer than a delivery and the pause after it take
+	for _, s := range d.script.Spans("core", d.length) {
+		loses := slices.Contains([]sim.Kind{sim.KindFrozen, sim.KindSilent, sim.KindReset, sim.KindDown}, s.Fault.Kind)
+		if loses && s.From <= at && at-since <= s.To {
+			return true
+		}
+	}
+	return slices.ContainsFunc(d.kills, func(k dayKill) bool {
+		return k.actor == "reporter" && k.at <= at && at-since <= k.at
+	})
+}
+
 // wholeID returns the id of the report that a part belongs to.
 func wholeID(id string) string {
 	whole, _, _ := strings.Cut(id, ".")
@@ -83,14 +103,16 @@ func (d *day) verifyStatuses(t *testing.T, a dayAgent, c dayCheck, cycles []map[
 			d.complain(t, "cycle %d: %s/%s is due: %v, has a status: %v", k, a.name, c.name, due, there)
 			continue
 		}
-		if !there || d.killed(k, a.name) {
+		if !there {
 			continue
 		}
-		begin := time.Duration(k) * dayInterval
-		if want, known := wanted(spans, begin); known && !want.allows(s) {
+		begin, killed := time.Duration(k)*dayInterval, d.killed(k, a.name)
+		if want, known := wanted(spans, begin); known && !want.allows(s) && (!killed || s.reason != "no_answer") {
 			d.complain(t, "cycle %d (%v): %s/%s is %s, want %s", k, begin, a.name, c.name, s, want)
 		}
-		d.verifyOpen(t, a, k, s)
+		if !killed {
+			d.verifyOpen(t, a, k, s, cycles)
+		}
 	}
 }
 
@@ -165,8 +187,9 @@ func wanted(spans []sim.Span, begin time.Duration) (expectation, bool) {
 	return expectation{available: true}, true
 }
 
-// verifyOpen asserts that nothing is asked while the breaker is open, and that it is the reason only then.
-func (d *day) verifyOpen(t *testing.T, a dayAgent, cycle int, s dayStatus) {
+// verifyOpen asserts that nothing is asked while the breaker is open, that it is the reason only then, and
+// that it is not closed after too many failures.
+func (d *day) verifyOpen(t *testing.T, a dayAgent, cycle int, s dayStatus, cycles []map[string]dayStatus) {
 	t.Helper()
 	at := d.begun.Add(time.Duration(cycle) * dayInterval)
 	state, sure := "closed", true
@@ -179,6 +202,9 @@ func (d *day) verifyOpen(t *testing.T, a dayAgent, cycle int, s dayStatus) {
 	}
 	if open := s.reason == "circuit_open"; sure && open != (state == "open") {
 		d.complain(t, "cycle %d: %s/%s is %s while the breaker is %s", cycle, a.name, s.check, s, state)
+	}
+	if sure && state == "closed" && len(a.checks) == 1 && cycle > 0 && d.failuresUpTo(cycle-1, a, cycles) >= dayFailures {
+		d.complain(t, "cycle %d: the breaker of %s is closed after %d failures in a row", cycle, a.name, dayFailures)
 	}
 }
 
@@ -195,7 +221,7 @@ func (d *day) verifyBreaker(t *testing.T, a dayAgent, cycles []map[string]daySta
 		}, move) {
 			d.complain(t, "the breaker of %s moves %s", a.name, move)
 		}
-		if m.from == "closed" && len(a.checks) == 1 && d.failuresBefore(m.at, a, cycles) < dayFailures {
+		if m.from == "closed" && len(a.checks) == 1 && d.failuresUpTo(int(m.at.Sub(d.begun)/dayInterval), a, cycles) < dayFailures {
 			d.complain(t, "the breaker of %s opens at %v, before it failed %d times in a row", a.name, m.at.Sub(d.begun), dayFailures)
 		}
 		state = m.to
@@ -205,10 +231,10 @@ func (d *day) verifyBreaker(t *testing.T, a dayAgent, cycles []map[string]daySta
 	}
 }
 
-// failuresBefore counts the failures in a row, up to a time, of an agent with one check.
-func (d *day) failuresBefore(at time.Time, a dayAgent, cycles []map[string]dayStatus) int {
+// failuresUpTo counts the failures in a row, up to a cycle, of an agent with one check.
+func (d *day) failuresUpTo(cycle int, a dayAgent, cycles []map[string]dayStatus) int {
 	n := 0
-	for k := int(at.Sub(d.begun) / dayInterval); k >= 0; k-- {
+	for k := cycle; k >= 0; k-- {
 		switch cycles[k][a.name+"/"+a.checks[0].name].reason {
 		case "timeout", "unreachable", "bad_answer":
 			n++

@@ -273,7 +273,8 @@ func TestReturn(t *testing.T) {
 	longest := make(map[string]time.Duration)
 	t.Run("faults", func(t *testing.T) {
 		for _, fault := range []string{"down", gone, "garbage", "hang"} {
-			for _, lasts := range []int{3, 7, 8, 70} { // until it is noticed; a while; until all pauses are as long as they get
+			// Until it is noticed; a while; until all pauses are as long as they get, at several points of them.
+			for _, lasts := range []int{3, 7, 8, 13, 22, 45, 60, 70, 90, 120} {
 				for _, phase := range []time.Duration{150 * time.Millisecond, 650 * time.Millisecond} {
 					t.Run(fmt.Sprint(fault, " for ", lasts, " runs and ", phase), func(t *testing.T) {
 						run(t, func(w *world) {
