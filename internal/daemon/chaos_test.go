@@ -3,13 +3,13 @@
 package daemon_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
-	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -242,8 +242,6 @@ func (c *chaos) end() {
 	}
 }
 
-var reasonOf = regexp.MustCompile(`"reason":"(\w+)"`)
-
 // awaitRight waits until core has two reports in a row of what is right, and nothing else.
 func (c *chaos) awaitRight() {
 	c.t.Helper()
@@ -325,11 +323,7 @@ func (c *chaos) verify(cycles int) {
 				doubled++
 			}
 			seen[key] = true
-			reason := "answered"
-			if m := reasonOf.FindSubmatch(s.GetMessage()); m != nil {
-				reason = string(m[1])
-			}
-			reasons[reason]++
+			reasons[cmp.Or(reasonIn(s.GetMessage()), "answered")]++
 		}
 	}
 	due := cycles * c.agents * chaosChecks

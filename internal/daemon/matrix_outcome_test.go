@@ -17,21 +17,17 @@ type outcome struct{ reason, detail string }
 
 func (o outcome) String() string { return o.reason + " " + o.detail }
 
-var (
-	reasonRE = regexp.MustCompile(`"reason":"([a-z_]+)"`)
-	detailRE = regexp.MustCompile(`"error":"((?:[^"\\]|\\.)*)"`)
-)
+var detailIn = regexp.MustCompile(`"error":"((?:[^"\\]|\\.)*)"`)
 
 func outcomeOf(s *monitoring.ServiceStatus) outcome {
-	found := reasonRE.FindSubmatch(s.GetMessage())
+	o := outcome{reason: reasonIn(s.GetMessage())}
 	switch {
-	case found == nil && s.GetAvailable():
+	case o.reason == "" && s.GetAvailable():
 		return outcome{reason: "ok"}
-	case found == nil:
+	case o.reason == "":
 		return outcome{reason: "unavailable"}
 	}
-	o := outcome{reason: string(found[1])}
-	if detail := detailRE.FindSubmatch(s.GetMessage()); detail != nil {
+	if detail := detailIn.FindSubmatch(s.GetMessage()); detail != nil {
 		o.detail = string(detail[1])
 	}
 	return o
