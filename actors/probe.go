@@ -15,7 +15,7 @@ const (
 	// so. It may also lead to one of several that hangs, and so there is another soon; but one for each
 	// probe would make a checker that hangs dearer than a sound one, and so the next ones come late.
 	firstGap = 3 * time.Second
-	laterGap = 30 * time.Second
+	laterGap = time.Minute
 )
 
 // probing is the agent's looking for its checker while the breaker is open.

@@ -35,7 +35,7 @@ func wantDials(w *world, dials *[]float64, want ...float64) {
 }
 
 // TestConnectionsOfProbes: the first probe makes a new connection, and so do others after 3 s and every
-// 30 s; when the checker was back and is lost again that begins anew.
+// minute; when the checker was back and is lost again that begins anew.
 func TestConnectionsOfProbes(t *testing.T) {
 	cfg := settings(1, 5, 10*time.Second, time.Second)
 	run(t, cfg, func(w *world) {
@@ -45,7 +45,7 @@ func TestConnectionsOfProbes(t *testing.T) {
 		dials := dialed(w)
 		w.start()
 		w.pass(140 * time.Second) // the breaker opens after 1 s
-		wantDials(w, dials, 0, 4, 7, 37, 67, 97, 127)
+		wantDials(w, dials, 0, 4, 7, 67, 127)
 		for _, s := range w.byCheck(w.core.all()[2].req.GetServices()) {
 			if said := string(s.GetMessage()); !strings.Contains(said, "circuit_open") || !strings.Contains(said, "the last failure: connected, but no answer") {
 				t.Errorf("while the breaker is open: %s", said)
@@ -76,15 +76,15 @@ func TestProbeWaitsForItsConnection(t *testing.T) {
 		}
 		dials := dialed(w)
 		w.start()
-		w.pass(40 * time.Second)
-		want := []time.Duration{3 * time.Second, 6 * time.Second, 6 * time.Second, 36 * time.Second}
+		w.pass(70 * time.Second)
+		want := []time.Duration{3 * time.Second, 6 * time.Second, 6 * time.Second, 66 * time.Second}
 		c.set(func(*checker) {
 			if !slices.Equal(waits, want) {
 				t.Errorf("probes waited from and until %v, want %v", waits, want)
 			}
 			c.connect = nil
 		})
-		wantDials(w, dials, 0, 3, 6, 36)
+		wantDials(w, dials, 0, 3, 6, 66)
 		w.pass(20 * time.Second)
 		if n := c.closed.Load(); n != 3 {
 			t.Errorf("%d connections were closed, want all but the last, the 4th", n)

@@ -35,7 +35,7 @@ const (
 	dialTimeout = 5 * time.Second
 	// connectTimeout bounds all that, and the wait for the process's first word. If that ends, its host
 	// tells; if it hangs, a new try would be no better, and costs as much as ten calls.
-	connectTimeout = time.Minute
+	connectTimeout = 2 * time.Minute
 	bufferSize     = 4 << 10
 	// maxHeaders bounds the headers of an answer, with the words of an error, in bytes. gRPC would
 	// keep 16 MiB of them.
