@@ -13,7 +13,7 @@ const (
 	maxProbe = 2 * time.Second
 	// The first probe makes a new connection, because the old one may be dead without anybody having said
 	// so. It may also lead to one of several that hangs, and so there is another soon; but one for each
-	// probe would make a checker that hangs dearer than a sound one, and so the next ones come late.
+	// probe would make a checker that hangs several times as dear as a sound one; the next ones come late.
 	firstGap = 3 * time.Second
 	laterGap = time.Minute
 )
