@@ -1,0 +1,165 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// files is what a spool needs of its directory. Names are plain file names within it.
+type files interface {
+	list() ([]fileInfo, error)        // every file in it, in no order
+	read(name string) ([]byte, error) // the whole content
+	create(name string) (file, error) // a new, empty file; fails if there is one
+	open(name string) (file, error)   // an existing one, to be written in place
+	rename(from, to string) error     // replaces to
+	remove(name string) error
+	sync() error // makes creations, renames and removals durable
+}
+
+type fileInfo struct {
+	name string
+	size int64
+}
+
+// file is an open file.
+type file interface {
+	WriteAt(p []byte, off int64) (int, error)
+	Truncate(size int64) error
+	Sync() error
+	Close() error
+}
+
+// directory is the directory at a path: the files of a running poller. Nothing outside of it is
+// reached, whatever the names and links in it. Its errors say what was tried and on which path, and wrap
+// the system's. It is safe for concurrent use.
+type directory struct {
+	root *os.Root
+	path string
+}
+
+var _ files = (*directory)(nil)
+
+// openDirectory opens a directory that there is. It is closed with close.
+func openDirectory(path string) (*directory, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, failed("open directory", path, err)
+	}
+	return &directory{root: root, path: path}, nil
+}
+
+func (d *directory) close() error { return failed("close directory", d.path, d.root.Close()) }
+
+// list leaves out what is no regular file, such as a directory.
+func (d *directory) list() ([]fileInfo, error) {
+	names, err := d.names()
+	if err != nil {
+		return nil, failed("list directory", d.path, err)
+	}
+	infos := make([]fileInfo, 0, len(names))
+	for _, name := range names {
+		info, err := d.root.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it went meanwhile
+		}
+		if err != nil {
+			return nil, failed("look at", d.at(name), err)
+		}
+		if info.Mode().IsRegular() {
+			infos = append(infos, fileInfo{name: name, size: info.Size()})
+		}
+	}
+	return infos, nil
+}
+
+func (d *directory) names() ([]string, error) {
+	self, err := d.root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	names, err := self.Readdirnames(-1)
+	return names, errors.Join(err, self.Close())
+}
+
+func (d *directory) read(name string) ([]byte, error) {
+	content, err := d.root.ReadFile(name)
+	return content, failed("read", d.at(name), err)
+}
+
+func (d *directory) create(name string) (file, error) {
+	return d.openFile("create", name, os.O_CREATE|os.O_EXCL)
+}
+
+func (d *directory) open(name string) (file, error) { return d.openFile("open", name, 0) }
+
+func (d *directory) openFile(doing, name string, flag int) (file, error) {
+	f, err := d.root.OpenFile(name, os.O_WRONLY|flag, 0o600)
+	if err != nil {
+		return nil, failed(doing, d.at(name), err)
+	}
+	return &openFile{file: f, path: d.at(name)}, nil
+}
+
+func (d *directory) rename(from, to string) error {
+	return failed("rename", d.at(from)+" to "+to, d.root.Rename(from, to))
+}
+
+func (d *directory) remove(name string) error {
+	return failed("remove", d.at(name), d.root.Remove(name))
+}
+
+// sync does nothing on Windows, which can't sync a directory and writes its changes in order.
+func (d *directory) sync() error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	self, err := d.root.Open(".")
+	if err == nil {
+		err = errors.Join(self.Sync(), self.Close())
+	}
+	return failed("sync directory", d.path, err)
+}
+
+func (d *directory) at(name string) string { return filepath.Join(d.path, name) }
+
+// openFile is a file of a directory.
+type openFile struct {
+	file *os.File
+	path string // when it was opened
+}
+
+func (f *openFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.file.WriteAt(p, off)
+	return n, failed("write", f.path, err)
+}
+
+func (f *openFile) Truncate(size int64) error {
+	return failed("truncate", f.path, f.file.Truncate(size))
+}
+
+func (f *openFile) Sync() error { return failed("sync", f.path, f.file.Sync()) }
+
+func (f *openFile) Close() error { return failed("close", f.path, f.file.Close()) }
+
+// failed tells what could not be done to which path, if err is not nil.
+func failed(doing, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("can't %s %s: %w", doing, path, cause(err))
+}
+
+// cause strips what package os adds: its own names for calls, and paths from within the root only.
+func cause(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return e.Err
+	}
+	return err
+}
