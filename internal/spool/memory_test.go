@@ -255,8 +255,8 @@ func TestMemoryRemembers(t *testing.T) {
 			t.Fatalf("report %d of %d was not known again", i, n)
 		}
 	}
-	if len(m.recent) != remembered {
-		t.Errorf("%d ids are remembered, want %d", len(m.recent), remembered)
+	if len(m.recent.ids) != remembered {
+		t.Errorf("%d ids are remembered, want %d", len(m.recent.ids), remembered)
 	}
 	if _, _, _ = m.Append("0", start, []byte("x")); m.queue.Len() != 1 {
 		t.Error("an id of long ago is still remembered")
@@ -266,7 +266,7 @@ func TestMemoryRemembers(t *testing.T) {
 // model is the plain form of Memory: a slice, and every id's fate.
 type model struct {
 	cfg                   Config
-	queue                 []record
+	queue                 []memoryRecord
 	lent                  bool
 	appended, refused     map[string]bool
 	dropped, acknowledged int
@@ -279,7 +279,7 @@ func (m *model) bytes() (sum int64) {
 	return sum
 }
 
-func (m *model) append(r record) (tooOld, noRoom []string) {
+func (m *model) append(r memoryRecord) (tooOld, noRoom []string) {
 	if m.appended[r.id] {
 		if m.refused[r.id] {
 			return nil, []string{r.id}
@@ -329,7 +329,7 @@ func TestMemoryAgainstModel(t *testing.T) {
 		now, seq := start, 0
 		appendOne := func(t *rapid.T, id string) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "minutes")) * time.Minute)
-			r := record{id: id, at: now, body: body(id, rapid.IntRange(0, 90).Draw(t, "size"))}
+			r := memoryRecord{id: id, at: now, body: body(id, rapid.IntRange(0, 90).Draw(t, "size"))}
 			tooOld, noRoom, err := memory.Append(r.id, r.at, r.body)
 			if err != nil {
 				t.Fatalf("Append: %v", err)

@@ -1,0 +1,108 @@
+package spool
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// disk is a Disk in a test's directory, and what it told.
+type disk struct {
+	*Disk
+	t      *testing.T
+	dir    string
+	cfg    Config
+	events []Event
+}
+
+func openDisk(t *testing.T, cfg Config) *disk {
+	t.Helper()
+	d := &disk{t: t, dir: filepath.Join(t.TempDir(), "spool"), cfg: cfg}
+	d.cfg.Tell = func(e Event) { d.events = append(d.events, e) }
+	d.reopen()
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+func (d *disk) reopen() {
+	d.t.Helper()
+	if d.Disk != nil {
+		if err := d.Close(); err != nil {
+			d.t.Errorf("Close: %v", err)
+		}
+	}
+	opened, err := Open(d.dir, d.cfg)
+	if err != nil {
+		d.t.Fatalf("Open: %v", err)
+	}
+	d.Disk = opened
+}
+
+func (d *disk) append(id string, size int) {
+	d.t.Helper()
+	if tooOld, noRoom, err := d.Append(id, start, body(id, size), nil); tooOld != nil || noRoom != nil || err != nil {
+		d.t.Errorf("append %s: dropped %q and %q, %v", id, tooOld, noRoom, err)
+	}
+}
+
+// drain acknowledges all, and returns the ids in order.
+func (d *disk) drain() (ids []string) {
+	d.t.Helper()
+	for {
+		id, got, ok, err := d.Next()
+		if err != nil {
+			d.t.Fatalf("Next: %v", err)
+		}
+		if !ok {
+			return ids
+		}
+		if string(got) != string(body(id, len(got))) {
+			d.t.Errorf("%s has another's body", id)
+		}
+		ids = append(ids, id)
+		d.Ack(id)
+	}
+}
+
+var roomy = Config{MaxBytes: 1 << 20, MaxAge: time.Hour}
+
+func TestDiskKeepsOrderOverOpenings(t *testing.T) {
+	t.Parallel()
+	d := openDisk(t, roomy)
+	var want []string
+	for i := range 500 {
+		id := fmt.Sprint("r", i)
+		want = append(want, id)
+		d.append(id, 1000)
+		if i%100 == 99 {
+			d.reopen()
+		}
+	}
+	if n, _ := d.Kept(); n != 500 {
+		t.Errorf("%d kept", n)
+	}
+	if diff := cmp.Diff(want, d.drain()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if n, bytes := d.Kept(); n != 0 || bytes != 0 {
+		t.Errorf("%d reports of %d bytes are kept", n, bytes)
+	}
+	d.reopen()
+	if ids := d.drain(); ids != nil {
+		t.Errorf("acknowledged reports came again: %q", ids)
+	}
+	if len(d.events) > 0 {
+		t.Errorf("told: %+v", d.events)
+	}
+	names, _ := os.ReadDir(d.dir)
+	var list []string
+	for _, n := range names {
+		list = append(list, n.Name())
+	}
+	t.Log(strings.Join(list, " "))
+}

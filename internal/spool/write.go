@@ -1,0 +1,244 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+)
+
+// write writes what is pending, and returns the ids of what had to be dropped because memory is
+// bounded, too.
+func (d *Disk) write() (dropped []string) {
+	err := d.flush()
+	for err != nil && d.pendingBytes > MemoryLimit {
+		if d.cfg.DropNewest {
+			newest := d.pending[len(d.pending)-1]
+			d.pending = d.pending[:len(d.pending)-1]
+			d.forgetPending(newest)
+			return append(dropped, newest.id)
+		}
+		ids, ok := d.dropOldest() // which may be on the disk, and make room there
+		if !ok {
+			break
+		}
+		dropped = append(dropped, ids...)
+		err = d.flush()
+	}
+	return dropped
+}
+
+// flush writes what is pending, in order, and keeps track of whether that works.
+func (d *Disk) flush() error {
+	for len(d.pending) > 0 {
+		batch := d.batch()
+		if err := d.writeBatch(batch); err != nil {
+			err = fmt.Errorf("write a report to the spool: %w", err)
+			if known := d.unsafe != nil && isFull(d.unsafe) == isFull(err); !known {
+				d.tell(Unsafe{Err: err})
+			}
+			d.unsafe = err
+			return err
+		}
+		for _, r := range batch {
+			d.pendingBytes -= r.size()
+			maps.Copy(d.state, r.state)
+		}
+		d.pending = d.pending[len(batch):]
+	}
+	d.pending = nil
+	if d.unsafe != nil {
+		d.unsafe = nil
+		d.tell(SafeAgain{})
+	}
+	d.makeReserve()
+	return nil
+}
+
+// batch returns the first of what is pending: what fits into a segment, at least one.
+func (d *Disk) batch() []*record {
+	size := d.pending[0].size()
+	n := 1
+	for ; n < len(d.pending); n++ {
+		if size += d.pending[n].size(); size > d.segmentSize {
+			break
+		}
+	}
+	return d.pending[:n:n]
+}
+
+// writeBatch writes reports, and returns when they are safe.
+func (d *Disk) writeBatch(batch []*record) error {
+	var size int64
+	for i, r := range batch {
+		r.number = d.marks.written + uint64(i)
+		size += r.size()
+	}
+	s := d.tail()
+	if d.current != nil && (s.reports == 0 && s.size < d.segmentSize || s.size+size <= d.segmentSize) {
+		err := d.extend(s, batch)
+		if s.rewrite { // what it has may not be on the disk either
+			err = d.begin(batch)
+		}
+		return err
+	}
+	return d.begin(batch)
+}
+
+// extend writes reports to the end of the current segment.
+func (d *Disk) extend(s *segment, batch []*record) error {
+	var b []byte
+	for _, r := range batch {
+		b = r.appendTo(b, s.salt, s.size)
+	}
+	if _, err := d.current.WriteAt(b, s.size); err != nil {
+		if d.current.Truncate(s.size) != nil {
+			d.closeCurrent() // the next report begins a new one
+		}
+		return err
+	}
+	if err := d.current.Sync(); err != nil {
+		// The kernel may have forgotten what it could not write, and another try would succeed without it.
+		s.rewrite = true
+		d.closeCurrent()
+		return err
+	}
+	s.size += int64(len(b))
+	s.take(batch)
+	d.written(batch)
+	return nil
+}
+
+// begin writes reports to a new segment, before them those of the last one if that is to be written again.
+func (d *Disk) begin(batch []*record) error {
+	d.closeCurrent()
+	again := d.tail()
+	if again != nil && !again.rewrite {
+		again = nil
+	}
+	s := &segment{salt: rand.Uint32(), loaded: true} //nolint:gosec // no secret
+	s.names = []string{segmentName(d.marks.segment, s.salt)}
+	d.marks.segment++
+	if again != nil {
+		s.take(again.records)
+	}
+	s.take(batch)
+	var b []byte
+	if len(d.state) > 0 {
+		b = (&record{kind: kindState, state: d.state}).appendTo(b, s.salt, 0)
+	}
+	for _, r := range s.records {
+		b = r.appendTo(b, s.salt, 0)
+	}
+	s.size = int64(len(b))
+	file, err := d.createSegment(s.names[0], b)
+	if err != nil {
+		return err
+	}
+	d.current = file
+	previous := d.tail()
+	if again != nil {
+		d.segments = d.segments[:len(d.segments)-1]
+	}
+	d.segments = append(d.segments, s)
+	d.written(batch)
+	switch {
+	case again != nil:
+		if !d.removeFiles(again) { // it has nothing that is not in s
+			s.names = append(again.names, s.names...)
+		}
+	case previous != nil && previous.reports == 0:
+		d.removeEmpty()
+	case previous != nil && previous != d.head():
+		previous.unload()
+	}
+	return nil
+}
+
+// createSegment makes a file that is safe with all it has.
+func (d *Disk) createSegment(name string, content []byte) (file, error) {
+	f, err := d.files.create(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = f.WriteAt(content, 0); err == nil {
+		if err = f.Sync(); err == nil {
+			err = d.files.sync()
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), d.files.remove(name))
+	}
+	return f, nil
+}
+
+// written gives the next reports other numbers.
+func (d *Disk) written(batch []*record) {
+	d.marks.written += uint64(len(batch))
+	_ = d.saveMarks(false)
+}
+
+func (s *segment) take(records []*record) {
+	for _, r := range records {
+		if s.reports == 0 {
+			s.oldest = r.at
+		}
+		if r.at.After(s.newest) {
+			s.newest = r.at
+		}
+		s.last = max(s.last, r.number)
+		s.records = append(s.records, r)
+		s.reports++
+		s.bytes += r.size()
+	}
+}
+
+func (s *segment) unload() { s.records, s.loaded = nil, false }
+
+// The reserve is space that is given up when the disk is full, so that what core has can still be
+// recorded.
+const (
+	reserveName = "reserve"
+	reserveSize = 256 << 10
+)
+
+// useReserve gives the reserve up; false if there is none.
+func (d *Disk) useReserve() bool {
+	if !d.reserved {
+		return false
+	}
+	d.reserved = false
+	return d.files.remove(reserveName) == nil
+}
+
+// makeReserve makes a reserve, if there is space for it.
+func (d *Disk) makeReserve() {
+	if d.reserved {
+		return
+	}
+	content := make([]byte, reserveSize)
+	for i := range content {
+		content[i] = byte(i*7 + i>>8) // nothing that a file system could leave out
+	}
+	d.reserved = d.writeFile(reserveName, content) == nil
+}
+
+// writeFile makes a file, or replaces it, so that it is there wholly or not at all.
+func (d *Disk) writeFile(name string, content []byte) error {
+	temporary := name + temporarySuffix
+	_ = d.files.remove(temporary) // what a crash has left
+	f, err := d.files.create(temporary)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(content, 0); err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, d.files.remove(temporary))
+	}
+	if err := d.files.rename(temporary, name); err != nil {
+		return errors.Join(err, d.files.remove(temporary))
+	}
+	return d.files.sync()
+}
