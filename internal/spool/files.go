@@ -3,10 +3,12 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 )
 
 // files is what a spool needs of its directory. Names are plain file names within it.
@@ -87,7 +89,39 @@ func (d *directory) names() ([]string, error) {
 
 func (d *directory) read(name string) ([]byte, error) {
 	content, err := d.root.ReadFile(name)
+	if errors.Is(err, syscall.EIO) {
+		content, err = d.readAround(name)
+	}
 	return content, failed("read", d.at(name), err)
+}
+
+// readAround reads a file of which the disk can't read all: what can't be read is zeros, which no checksum
+// takes for anything else.
+func (d *directory) readAround(name string) ([]byte, error) {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	content := make([]byte, info.Size())
+	return content, errors.Join(readBlocks(f, content), f.Close())
+}
+
+// readBlocks fills b, and leaves out the blocks that can't be read.
+func readBlocks(r io.ReaderAt, b []byte) error {
+	const block = 4096
+	for offset := 0; offset < len(b); offset += block {
+		part := b[offset:min(offset+block, len(b))]
+		if _, err := r.ReadAt(part, int64(offset)); errors.Is(err, syscall.EIO) {
+			clear(part)
+		} else if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *directory) create(name string) (file, error) {

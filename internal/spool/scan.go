@@ -79,7 +79,7 @@ func nextHeader(salt uint32, content []byte, from int) int {
 func unreadable(b []byte, last bool) string {
 	switch {
 	case len(bytes.Trim(b, "\x00")) == 0:
-		return fmt.Sprintf("%d zeros: never written, as after a power failure, or overwritten", len(b))
+		return fmt.Sprintf("%d zeros: never written, as after a power failure, or not readable", len(b))
 	case last && len(b) < headerSize:
 		return fmt.Sprintf("%d bytes, too few for a record: it is cut short", len(b))
 	}

@@ -195,12 +195,9 @@ func (s *segment) take(records []*record) {
 
 func (s *segment) unload() { s.records, s.loaded = nil, false }
 
-// The reserve is space that is given up when the disk is full, so that what core has can still be
-// recorded.
-const (
-	reserveName = "reserve"
-	reserveSize = 256 << 10
-)
+// reserveName is the file of the reserve: space that is given up when the disk is full, so that what core
+// has can still be recorded.
+const reserveName = "reserve"
 
 // useReserve gives the reserve up; false if there is none.
 func (d *Disk) useReserve() bool {
@@ -211,12 +208,12 @@ func (d *Disk) useReserve() bool {
 	return d.files.remove(reserveName) == nil
 }
 
-// makeReserve makes a reserve, if there is space for it.
+// makeReserve makes a reserve, if there is space for it: 256 KiB beside segments of 8 MiB.
 func (d *Disk) makeReserve() {
 	if d.reserved {
 		return
 	}
-	content := make([]byte, reserveSize)
+	content := make([]byte, d.segmentSize/32)
 	for i := range content {
 		content[i] = byte(i*7 + i>>8) // nothing that a file system could leave out
 	}
