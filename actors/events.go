@@ -104,6 +104,12 @@ type SpoolFailed struct {
 	Err error
 }
 
+// SpoolUnreadable says: the oldest report can't be read; it is tried again after RetryIn.
+type SpoolUnreadable struct {
+	Err     error
+	RetryIn time.Duration
+}
+
 // ReportDropped says: a report is lost, and why.
 type ReportDropped struct{ ID, Cause string }
 
@@ -115,11 +121,14 @@ type ReportDelivered struct {
 }
 
 // DeliveryFailed says: core did not take the report, which is kept and tried again after RetryIn,
-// unless Outcome is wire.SetAside: then it is given up.
+// unless Outcome is wire.SetAside: then it is given up, and was set aside for people to look at, or is
+// Lost.
 type DeliveryFailed struct {
 	ID      string
 	Outcome wire.Outcome
 	Err     error
+	// Lost is why it could not be set aside; nil if it was, and with any other Outcome.
+	Lost    error
 	Attempt int
 	RetryIn time.Duration
 	Kept    int

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -39,11 +40,33 @@ type ledger struct {
 
 type sequenceKey struct{ agent, check string }
 
-func newLedger(s *machine.Schedule) *ledger {
-	return &ledger{
+// apart stands between the names of an agent and its check in the keys of states; no name has it.
+const apart = "\x00"
+
+// newLedger returns the ledger of a process that begins, with what its predecessors' reports left as state.
+func newLedger(s *machine.Schedule, state map[string]string) *ledger {
+	l := &ledger{
 		schedule: s, sequences: make(map[sequenceKey]string), pending: make(map[sequenceKey]bool),
 		owed: make(map[sequenceKey]check.Run), falls: make(map[string]int),
 	}
+	for key, sequence := range state {
+		if agent, check, ok := strings.Cut(key, apart); ok {
+			l.sequences[sequenceKey{agent, check}] = sequence
+		}
+	}
+	return l
+}
+
+// state is where results stand once the report is safe, as newLedger takes it in the next process.
+func (r *report) state() map[string]string {
+	if len(r.sequences) == 0 {
+		return nil
+	}
+	state := make(map[string]string, len(r.sequences))
+	for _, s := range r.sequences {
+		state[s.Agent+apart+s.Check] = s.Value
+	}
+	return state
 }
 
 // lastSequence returns where the results of an agent's check stand; false if that is not known,

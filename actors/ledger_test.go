@@ -14,7 +14,7 @@ import (
 func TestStamp(t *testing.T) {
 	t.Parallel()
 	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
-	l := newLedger(nil)
+	l := newLedger(nil, nil)
 	for _, step := range []struct {
 		at, want int
 		setBack  time.Duration
@@ -54,7 +54,7 @@ func wantStand(t *testing.T, l *ledger, what, name, sequence string, known bool)
 // TestResultsGoIntoTheNewestCycle, or wait for the next one.
 func TestResultsGoIntoTheNewestCycle(t *testing.T) {
 	t.Parallel()
-	l := newLedger(nil)
+	l := newLedger(nil, nil)
 	early := resultsOf("x", "1")
 	l.include(early)
 	first := machine.OpenCycle(0, time.Unix(0, 0), 0)
@@ -78,7 +78,7 @@ func TestSequencesMoveWithTheirReports(t *testing.T) {
 	t.Parallel()
 	id := func(n uint64) string { return fmt.Sprint(n) }
 	now := time.Unix(100, 0)
-	l := newLedger(nil)
+	l := newLedger(nil, nil)
 	cycle := func(index int64, names ...string) (*machine.Cycle, []check.Status, wire.Report) {
 		c := machine.OpenCycle(index, time.Unix(index, 0), 0)
 		l.opened(c)

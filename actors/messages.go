@@ -5,6 +5,7 @@ import (
 
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/machine"
+	"github.com/serviceradar/poller/internal/wire"
 )
 
 // Messages between the actors, and from an actor's own timers and calls back to it. An
@@ -71,22 +72,48 @@ type (
 	// take: poller → reporter. Keep this report safe and deliver it; a second take of the same
 	// id changes nothing.
 	take struct{ report report }
-	// taken: reporter → poller. The report is safe, or was dropped at once for want of room.
+	// taken: reporter → poller, and root, which at the stop outlives it. The report is safe, or was dropped at
+	// once for want of room.
 	taken struct {
 		id      string
 		dropped bool
 	}
-	// delivered: the reporter's call → reporter. A nil err means that core acknowledged it. The id
-	// is the report's, or that of a part of it.
-	delivered struct {
+	// appended: the reporter's call → reporter. A nil err means that the spool has the report, or dropped it
+	// at once.
+	appended struct {
 		incarnation uint64
 		id          string
+		dropped     bool
+		err         error
+		kept        int // reports
+	}
+	// delivered: the reporter's call → reporter. A nil err means that core acknowledged the part. With
+	// an empty report there was none, or with an err none that could be read.
+	delivered struct {
+		incarnation uint64
+		report      string        // the oldest report's id
+		part        wire.Delivery // the report, or what of it was delivered
+		last        bool          // nothing is left of the report but the part
 		err         error
 		took        time.Duration
+		kept        int // reports
+	}
+	// setAside: the reporter's call → reporter. Done says that the first of the parts is set aside, or lost,
+	// and which of them was told; err why not.
+	setAside struct {
+		incarnation uint64
+		done        bool
+		err         error
+	}
+	// safeTold: the reporter's call → reporter. A nil err means that what is kept outlives the process.
+	safeTold struct {
+		incarnation uint64
+		err         error
 	}
 	// retryDue: the reporter's timer → reporter.
 	retryDue struct{ incarnation uint64 }
-	// finish: root → reporter. Say finished when nothing is kept any more.
+	// finish: root → reporter. Say finished when nothing is kept any more; or when core does not take it and
+	// it outlives the process.
 	finish struct{}
 	// finished: reporter → root.
 	finished struct{}

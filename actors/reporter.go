@@ -3,7 +3,6 @@ package actors
 import (
 	"context"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -19,7 +18,8 @@ const (
 )
 
 // reporter takes reports into the spool and delivers them to core, strictly in order, one call in
-// flight. The spool outlives it, so a restart goes on where it was.
+// flight. The spool outlives it, so a restart goes on where it was. What it asks of the spool, which may
+// block, runs in calls (reporter_calls.go).
 type reporter struct {
 	env         *env
 	incarnation uint64
@@ -28,9 +28,15 @@ type reporter struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	sending bool // a call is in flight, or the next try has its time
+	// appending is the report that is on its way into the spool, next the one that waits for that; without
+	// an id there is none.
+	appending, next report
+
+	sending  bool // a call is in flight, or the next try has its time
+	retrying bool // of these, the latter
+	more     bool // something was appended since the spool was last asked for its oldest report
 	// report is the oldest report's id, parts are what of it core has not acknowledged: itself, or what
-	// it was split into because core found it too large.
+	// it was split into because core found it too large. Nothing while the spool is yet to be asked.
 	report   string
 	parts    []wire.Delivery
 	attempts int // failed ones since the last success
@@ -38,6 +44,7 @@ type reporter struct {
 	timer    *time.Timer
 
 	finishing bool // root waits to hear that there is nothing more to deliver
+	asking    bool // whether it would be lost: a call is in flight
 }
 
 func newReporter(e *env, incarnation uint64, self *actor.PID) *reporter {
@@ -52,16 +59,23 @@ func (r *reporter) Receive(ctx actor.Context) {
 		r.deliverNext()
 	case take:
 		r.take(m.report)
+	case appended:
+		r.appended(m)
 	case delivered:
 		r.delivered(m)
+	case setAside:
+		r.setAside(m)
 	case retryDue:
 		if m.incarnation == r.incarnation {
-			r.sending = false
+			r.sending, r.retrying = false, false
 			r.deliverNext()
 		}
 	case finish:
 		r.finishing = true
 		r.deliverNext()
+		r.askSafe()
+	case safeTold:
+		r.safeTold(m)
 	case *actor.Stopping:
 		r.stop()
 	}
@@ -74,23 +88,52 @@ func (r *reporter) stop() {
 	}
 }
 
-// take keeps a report safe and says so. If it can't, it stays silent, and the poller sends it again.
+// take begins to keep a report safe. One at a time: the same again is ignored, because the poller sends it
+// once more if need be, and another one waits. There is never a second one that waits: the poller sends
+// one only when it has given up, and told as lost, those before.
 func (r *reporter) take(rep report) {
-	tooOld, noRoom, err := r.env.Spool.Append(rep.id, rep.time, rep.body)
-	for _, id := range tooOld {
-		r.env.Observe(ReportDropped{ID: id, Cause: "core did not take it within spool.max_age"})
+	switch {
+	case r.appending.id == "":
+		r.append(rep)
+	case r.appending.id != rep.id:
+		r.next = rep
 	}
-	for _, id := range noRoom {
-		r.env.Observe(ReportDropped{ID: id, Cause: "the queue of reports for core is full: spool.max_bytes"})
+}
+
+func (r *reporter) append(rep report) {
+	r.appending = rep
+	m := appended{incarnation: r.incarnation, id: rep.id}
+	r.env.call(r.self, func() any {
+		r.env.appendReport(&rep, &m)
+		return m
+	}, func(err error) any {
+		m.err = err
+		return m
+	})
+}
+
+// appended says that a report is safe. If it is not, it stays silent, and the poller sends it again.
+func (r *reporter) appended(m appended) {
+	if m.incarnation == r.incarnation {
+		r.appending = report{}
+		if next := r.next; next.id != "" {
+			r.next = report{}
+			r.append(next)
+		}
+	} else if m.err != nil {
+		return // a predecessor's failure is nothing to us
 	}
-	if err != nil {
-		r.env.Observe(SpoolFailed{ID: rep.id, Err: err})
-		return
+	if m.err != nil {
+		r.env.Observe(SpoolFailed{ID: m.id, Err: m.err})
+	} else {
+		said := taken{id: m.id, dropped: m.dropped}
+		r.env.send(r.env.poller, said)
+		r.env.send(r.env.root, said)
+		r.env.Observe(ReportTaken{ID: m.id, Kept: m.kept})
 	}
-	r.env.send(r.env.poller, taken{id: rep.id, dropped: slices.Contains(noRoom, rep.id)})
-	kept, _ := r.env.Spool.Kept()
-	r.env.Observe(ReportTaken{ID: rep.id, Kept: kept})
+	r.more = true
 	r.deliverNext()
+	r.askSafe()
 }
 
 // deliverNext sends the oldest report, or what is left of it, unless something is on its way already.
@@ -98,23 +141,15 @@ func (r *reporter) deliverNext() {
 	if r.sending {
 		return
 	}
-	if len(r.parts) == 0 {
-		id, body, ok := r.env.Spool.Next()
-		if !ok {
-			if r.finishing {
-				r.env.send(r.env.root, finished{})
-			}
-			return
-		}
-		r.report, r.parts = id, []wire.Delivery{{ID: id, Body: body, Limit: r.env.Identity.MaxMessage}}
+	m := delivered{incarnation: r.incarnation, last: len(r.parts) <= 1}
+	if len(r.parts) > 0 {
+		m.report, m.part = r.report, r.parts[0]
+	} else {
+		r.more = false
 	}
 	r.sending = true
-	part := r.parts[0]
-	m := delivered{incarnation: r.incarnation, id: part.ID}
 	r.env.call(r.self, func() any {
-		began := time.Now()
-		m.err = r.env.Core.Deliver(r.ctx, part)
-		m.took = time.Since(began)
+		m.err = r.env.deliver(r.ctx, &m)
 		return m
 	}, func(err error) any {
 		m.err = err
@@ -124,12 +159,18 @@ func (r *reporter) deliverNext() {
 
 func (r *reporter) delivered(m delivered) {
 	if m.incarnation != r.incarnation {
-		// A predecessor's success is a success, if it was not with a part only; its failure is nothing to us.
-		if m.err == nil {
-			r.env.Spool.Ack(m.id)
+		// A predecessor's success is a success; its failure is nothing to us.
+		if m.err == nil && m.report != "" {
 			r.tellDelivered(m)
 		}
 		return
+	}
+	if m.report == "" {
+		r.nothingRead(m.err)
+		return
+	}
+	if len(r.parts) == 0 {
+		r.report, r.parts = m.report, []wire.Delivery{m.part}
 	}
 	outcome := wire.Judge(m.err)
 	if wire.Exhausted(m.err) {
@@ -137,21 +178,52 @@ func (r *reporter) delivered(m delivered) {
 	}
 	switch outcome {
 	case wire.Delivered:
-		r.done()
 		r.attempts = 0
 		r.tellDelivered(m)
+		r.goOn()
 	case wire.SetAside:
-		r.done()
-		r.tellFailed(m, outcome, 0)
+		r.putAside(m)
 	case wire.Retry, wire.Hold:
-		delay := machine.Backoff(r.attempts, retryInitial, retryMax, rand.Float64()) //nolint:gosec // jitter is no secret.
-		r.attempts++
-		r.tellFailed(m, outcome, delay)
-		r.timer = r.env.after(delay, r.self, retryDue{incarnation: r.incarnation})
+		r.tryAgain(m, outcome)
+	}
+}
+
+// nothingRead goes on when the spool has no report, or none that can be read for now.
+func (r *reporter) nothingRead(err error) {
+	if err != nil {
+		delay := r.backOff()
+		r.env.Observe(SpoolUnreadable{Err: err, RetryIn: delay})
+		r.retryIn(delay)
 		return
 	}
 	r.sending = false
+	switch {
+	case r.more:
+		r.deliverNext()
+	case r.finishing && r.appending.id == "":
+		r.env.send(r.env.root, finished{})
+	}
+}
+
+// goOn goes on to what is left when the first part is done with.
+func (r *reporter) goOn() {
+	r.refused = 0
+	r.parts = r.parts[1:]
+	r.sending = false
 	r.deliverNext()
+}
+
+// putAside lets go of the first part, which core will never take.
+func (r *reporter) putAside(refused delivered) {
+	m := setAside{incarnation: r.incarnation}
+	attempt := r.attempts + 1
+	r.env.call(r.self, func() any {
+		m.err = r.env.putAside(r.ctx, &refused, attempt, &m.done)
+		return m
+	}, func(err error) any {
+		m.err = err
+		return m
+	})
 }
 
 // shrink makes what core found too large smaller if that was not the first time, and says what to do.
@@ -173,24 +245,63 @@ func (r *reporter) shrink() wire.Outcome {
 	return wire.Retry
 }
 
-// done goes on to the next part, or lets the report go if it was the last.
-func (r *reporter) done() {
-	r.refused = 0
-	if r.parts = r.parts[1:]; len(r.parts) == 0 {
-		r.env.Spool.Ack(r.report)
+// setAside goes on when the first part is put aside.
+func (r *reporter) setAside(m setAside) {
+	switch {
+	case m.incarnation != r.incarnation: // our calls came after it, and saw what it left
+	case m.done:
+		r.goOn()
+	default: // it panicked, which was told; the part is still there
+		r.tryAgain(delivered{part: r.parts[0], err: m.err}, wire.Retry)
+	}
+}
+
+// tryAgain does what failed again after a while.
+func (r *reporter) tryAgain(m delivered, outcome wire.Outcome) {
+	delay := r.backOff()
+	r.env.Observe(DeliveryFailed{ID: m.part.ID, Outcome: outcome, Err: m.err, Attempt: r.attempts, RetryIn: delay, Kept: m.kept})
+	r.retryIn(delay)
+}
+
+// backOff returns how long to wait after one more failure.
+func (r *reporter) backOff() time.Duration {
+	r.attempts++
+	return machine.Backoff(r.attempts-1, retryInitial, retryMax, rand.Float64()) //nolint:gosec // jitter is no secret.
+}
+
+func (r *reporter) retryIn(delay time.Duration) {
+	r.retrying = true
+	r.timer = r.env.after(delay, r.self, retryDue{incarnation: r.incarnation})
+	r.askSafe()
+}
+
+// askSafe asks, when root waits and core does not take what is kept, whether the process may end without
+// losing it. It asks again after each failure, unless it may.
+func (r *reporter) askSafe() {
+	if !r.finishing || !r.retrying || r.asking || r.appending.id != "" {
+		return
+	}
+	r.asking = true
+	m := safeTold{incarnation: r.incarnation}
+	r.env.call(r.self, func() any {
+		m.err = r.env.Spool.Safe()
+		return m
+	}, func(err error) any {
+		m.err = err
+		return m
+	})
+}
+
+func (r *reporter) safeTold(m safeTold) {
+	if m.incarnation != r.incarnation {
+		return
+	}
+	r.asking = false
+	if m.err == nil && r.retrying {
+		r.env.send(r.env.root, finished{})
 	}
 }
 
 func (r *reporter) tellDelivered(m delivered) {
-	kept, _ := r.env.Spool.Kept()
-	r.env.Observe(ReportDelivered{ID: m.id, Took: m.took, Kept: kept})
-}
-
-func (r *reporter) tellFailed(m delivered, outcome wire.Outcome, retryIn time.Duration) {
-	kept, _ := r.env.Spool.Kept()
-	attempt := r.attempts
-	if outcome == wire.SetAside {
-		attempt++
-	}
-	r.env.Observe(DeliveryFailed{ID: m.id, Outcome: outcome, Err: m.err, Attempt: attempt, RetryIn: retryIn, Kept: kept})
+	r.env.Observe(ReportDelivered{ID: m.part.ID, Took: m.took, Kept: m.kept})
 }

@@ -21,6 +21,8 @@ type root struct {
 	// down are the agents that can't answer; falls has the last failure of each that ever failed.
 	down  map[string]bool
 	falls map[string]fall
+	// taken are the reports that the reporter took when there may have been no poller any more to hear of it.
+	taken map[string]bool
 
 	stage stage
 	stop  stop // the times of the ordered stop
@@ -48,6 +50,7 @@ func newRoot(e *env, stopped chan<- struct{}) *root {
 		children: make(map[string]*child),
 		down:     make(map[string]bool),
 		falls:    make(map[string]fall),
+		taken:    make(map[string]bool),
 	}
 }
 
@@ -71,6 +74,10 @@ func (r *root) Receive(ctx actor.Context) {
 		r.beginStop(ctx, m)
 	case drained:
 		r.closePoller(ctx)
+	case taken:
+		if r.stage == closingPoller || r.stage == finishing {
+			r.taken[m.id] = true
+		}
 	case finished:
 		r.end(ctx)
 	case stageDue:
@@ -82,7 +89,7 @@ func (r *root) Receive(ctx actor.Context) {
 
 func (r *root) start(ctx actor.Context) {
 	cfg := r.env.Config
-	r.ledger = newLedger(machine.NewSchedule(cfg.Agents, cfg.Poll.Interval, cfg.Poll.Rate, time.Now()))
+	r.ledger = newLedger(machine.NewSchedule(cfg.Agents, cfg.Poll.Interval, cfg.Poll.Rate, time.Now()), r.env.State)
 	r.adopt(ctx, reporterName, func(n uint64) actor.Actor { return newReporter(r.env, n, r.env.reporter) })
 	for i := range cfg.Agents {
 		agent := &cfg.Agents[i]
@@ -165,9 +172,6 @@ func (r *root) finish(ctx actor.Context) {
 	for _, c := range r.ledger.open {
 		r.env.Observe(ReportDropped{ID: fmt.Sprintf("of cycle %d", c.Index()), Cause: "the poller stopped before the cycle was closed"})
 	}
-	for _, rep := range r.ledger.untaken {
-		r.env.Observe(ReportDropped{ID: rep.id, Cause: "the poller stopped before the reporter had taken it"})
-	}
 	for name, c := range r.children {
 		if c.running && name != reporterName {
 			ctx.Stop(r.env.pid(name))
@@ -180,6 +184,9 @@ func (r *root) end(ctx actor.Context) {
 	if r.stage == ending {
 		return
 	}
+	if r.stage == finishing { // else the ledger is still the poller's
+		r.tellUntaken()
+	}
 	r.enter(ctx, ending, time.Time{})
 	for name, c := range r.children {
 		if c.running {
@@ -187,6 +194,15 @@ func (r *root) end(ctx actor.Context) {
 		}
 	}
 	r.advanceStop(ctx)
+}
+
+// tellUntaken tells of the reports that the reporter has not taken to the end.
+func (r *root) tellUntaken() {
+	for _, rep := range r.ledger.untaken {
+		if !r.taken[rep.id] {
+			r.env.Observe(ReportDropped{ID: rep.id, Cause: "the poller stopped before the reporter had taken it"})
+		}
+	}
 }
 
 // stageDue goes on when a stage has used up its time.

@@ -146,61 +146,71 @@ func TestPollerThatPanicsLosesNoCycle(t *testing.T) {
 	})
 }
 
-// faultySpool panics or fails where it is told to.
+// faultySpool fails, panics or blocks at the appends where it is told to.
 type faultySpool struct {
 	actors.Spool
-	appends int
+	appends atomic.Int64
 	fault   func(n int) error
 }
 
-func (s *faultySpool) Append(id string, at time.Time, body []byte) (tooOld, noRoom []string, err error) {
-	s.appends++
-	if err := s.fault(s.appends); err != nil {
+func (s *faultySpool) Append(id string, at time.Time, body []byte, state map[string]string) (tooOld, noRoom []string, err error) {
+	if err := s.fault(int(s.appends.Add(1))); err != nil {
 		return nil, nil, err
 	}
-	return s.Spool.Append(id, at, body)
+	return s.Spool.Append(id, at, body, state)
 }
 
 func TestReporterThatPanicsLosesNothing(t *testing.T) {
 	run(t, settings(5, 2, 10*time.Second, time.Second), func(w *world) {
+		panicAt[actors.ReportTaken](w, 2, 4)
 		w.start()
 		w.pass(60*time.Second - time.Millisecond)
 		w.wantWhole(6)
 		if n := len(seen[actors.ActorRestarted](w)); n != 2 {
 			t.Errorf("%d restarts, want 2", n)
 		}
+	})
+}
+
+// TestSpoolThatPanics: it does so in a call, before or after it has kept the report, and nobody needs to be
+// restarted for that.
+func TestSpoolThatPanics(t *testing.T) {
+	run(t, settings(5, 2, 10*time.Second, time.Second), func(w *world) {
+		w.start()
+		w.pass(60*time.Second - time.Millisecond)
+		w.wantWhole(6)
+		if n := len(seen[actors.ActorFailed](w)); n != 0 {
+			t.Errorf("%d actors failed", n)
+		}
+		if panics, failed := len(seen[actors.PanicRecovered](w)), len(seen[actors.SpoolFailed](w)); panics != 2 || failed != 2 {
+			t.Errorf("%d panics and %d failures of the spool were told of, want 2 and 2", panics, failed)
+		}
 	}, func(o *actors.Options) {
-		o.Spool = &faultySpool{Spool: o.Spool, fault: func(n int) error {
-			if n == 2 || n == 4 {
-				panic("test fault in the reporter")
+		keeps := &testSpool{Spool: o.Spool}
+		keeps.after("append", func(n int) error {
+			if n == 3 {
+				panic("test fault behind the spool")
+			}
+			return nil
+		})
+		o.Spool = &faultySpool{Spool: keeps, fault: func(n int) error {
+			if n == 2 {
+				panic("test fault in the spool")
 			}
 			return nil
 		}}
 	})
 }
 
-// crashingSpool panics once it has kept its second report.
-type crashingSpool struct {
-	actors.Spool
-	appends int
-}
-
-func (s *crashingSpool) Append(id string, at time.Time, body []byte) (tooOld, noRoom []string, err error) {
-	tooOld, noRoom, err = s.Spool.Append(id, at, body)
-	if s.appends++; s.appends == 2 {
-		panic("test fault in the reporter")
-	}
-	return tooOld, noRoom, err
-}
-
 func TestRestartedReporterDeliversWhatIsKept(t *testing.T) {
 	run(t, settings(5, 2, 10*time.Second, time.Second), func(w *world) {
+		panicAt[actors.ReportTaken](w, 2)
 		w.start()
 		w.pass(11 * time.Second)
-		w.wantWhole(2) // at once, not when the poller sends it again
+		w.wantWhole(2) // at once, not with the next report
 		w.pass(9*time.Second - time.Millisecond)
 		w.wantWhole(2)
-	}, func(o *actors.Options) { o.Spool = &crashingSpool{Spool: o.Spool} })
+	})
 }
 
 func TestSpoolThatFailsForAWhile(t *testing.T) {
@@ -224,8 +234,8 @@ func TestSpoolThatFailsForAWhile(t *testing.T) {
 // A report that has to be sent again must not come behind later ones.
 func TestReportsStayInOrder(t *testing.T) {
 	for name, fault := range map[string]func(){
-		"the reporter panics": func() { panic("test fault in the reporter") },
-		"the spool fails":     func() {},
+		"a call panics":   func() { panic("test fault in the spool") },
+		"the spool fails": func() {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, settings(2, 1, 2*time.Second, time.Second), func(w *world) {
@@ -243,6 +253,14 @@ func TestReportsStayInOrder(t *testing.T) {
 			})
 		})
 	}
+	t.Run("the reporter panics", func(t *testing.T) {
+		run(t, settings(2, 1, 2*time.Second, time.Second), func(w *world) {
+			panicAt[actors.ReportDelivered](w, 3, 7)
+			w.start()
+			w.pass(20*time.Second - time.Millisecond)
+			w.wantWhole(10)
+		})
+	})
 }
 
 // An observer that panics is a bug, but costs no more than a restart.
@@ -342,24 +360,22 @@ func TestRestartedPollerKnowsWhichAgentsAreBack(t *testing.T) {
 	})
 }
 
+// TestStopOfAReporterThatIsDown: it is started again at once, and gets what it has missed.
 func TestStopOfAReporterThatIsDown(t *testing.T) {
 	cfg := settings(3, 1, 30*time.Second, 20*time.Second)
-	cfg.Restart.Initial, cfg.Restart.Max = 20*time.Second, 20*time.Second
+	cfg.Restart.Initial, cfg.Restart.Max = 2*time.Minute, 2*time.Minute
 	run(t, cfg, func(w *world) {
+		panicAtFirst[actors.ReportDelivered](w)
 		w.start()
-		w.pass(time.Second)
+		w.pass(31 * time.Second)
+		if n := len(w.core.all()); n != 1 {
+			t.Fatalf("core has %d reports, want one", n)
+		}
 		began := time.Now()
 		w.stop()
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("stopping took %v, want the report to be sent again at once", took)
 		}
-		w.wantWhole(1)
-	}, func(o *actors.Options) {
-		o.Spool = &faultySpool{Spool: o.Spool, fault: func(n int) error {
-			if n == 1 {
-				panic("test fault in the reporter")
-			}
-			return nil
-		}}
+		w.wantWhole(2)
 	})
 }

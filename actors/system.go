@@ -46,19 +46,26 @@ type Core interface {
 	Deliver(ctx context.Context, d wire.Delivery) error
 }
 
-// Spool is the queue of reports that are taken and not yet acknowledged. It outlives the reporter
-// and is used by one goroutine at a time.
+// Spool is the queue of reports that are taken and not yet acknowledged. It outlives the reporter, is safe
+// for concurrent use, and may block for as long as its disk does: only calls use it, no Receive.
 type Spool interface {
-	// Append keeps a report safe, behind all others, and returns the ids of those it dropped
-	// because of their age, and for want of room. An id that was appended before changes nothing, and is
-	// returned in noRoom if it was dropped at once then.
-	Append(id string, at time.Time, body []byte) (tooOld, noRoom []string, err error)
-	// Next returns the oldest report, which stays until Ack.
-	Next() (id string, body []byte, ok bool)
-	// Ack removes the report if it is still kept.
+	// Append keeps a report safe, behind all others, and with it what state it changes: keys and values for
+	// Options.State of the next process, of which it understands nothing; may be nil. It returns the ids of the
+	// reports it dropped because of their age, and for want of room, which may be the report itself. An id that
+	// was appended before changes nothing, and is in noRoom if it was dropped at once then.
+	Append(id string, at time.Time, body []byte, state map[string]string) (tooOld, noRoom []string, err error)
+	// Next returns the oldest report, which stays until Ack; false if there is none. An error means that it
+	// can't be read now.
+	Next() (id string, body []byte, ok bool, err error)
+	// Ack removes the oldest report, if it has this id.
 	Ack(id string)
+	// SetAside keeps what core will never take where people find it: a report that Next returned, or a part of
+	// it. It does not remove the report: Ack does. An error means that it is not kept.
+	SetAside(id string, body []byte, reason string) error
 	// Kept tells how many reports there are, and their bytes.
 	Kept() (reports int, bytes int64)
+	// Safe returns nil if what is kept outlives the process, else why not.
+	Safe() error
 }
 
 // Options are what a System works with.
@@ -69,9 +76,11 @@ type Options struct {
 	// Boot makes report ids of this process differ from those of any other of this poller.
 	Boot string
 	// Dial returns the client of an agent's checker; it must not block.
-	Dial    func(*check.Agent) (Checker, error)
-	Core    Core
-	Spool   Spool
+	Dial  func(*check.Agent) (Checker, error)
+	Core  Core
+	Spool Spool
+	// State is what the spool kept of the states of earlier processes; nil if nothing.
+	State   map[string]string
 	Observe Observer
 	// Log takes what the framework itself logs.
 	Log *slog.Logger
@@ -92,6 +101,9 @@ type env struct {
 	// root, poller and reporter are where messages to them go, running or not. A PID remembers
 	// its actor, so these are kept.
 	root, poller, reporter *actor.PID
+	// turn is full while a call reads the spool's oldest report, delivers it or lets it go: one at a time, also
+	// when the reporter was restarted while its predecessor's is under way.
+	turn chan struct{}
 	// calls are the goroutines that do work on behalf of actors.
 	calls sync.WaitGroup
 	// ctx ends when the system has stopped, and all calls with it.
@@ -110,7 +122,7 @@ const (
 // Start starts the tree. The first cycle begins at once.
 func Start(o Options) (*System, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &env{Options: o, ctx: ctx, cancel: cancel}
+	e := &env{Options: o, turn: make(chan struct{}, 1), ctx: ctx, cancel: cancel}
 	e.system = actor.NewActorSystem(
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return o.Log }),
 		// The framework would print messages that found nobody with all they hold.
@@ -141,6 +153,10 @@ func (s *System) Stop(ctx context.Context) error {
 	left := s.env.Config.ShutdownTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		left = deadline.Sub(now)
+	} else {
+		limited, cancel := context.WithTimeout(ctx, left)
+		defer cancel()
+		ctx = limited
 	}
 	s.begin.Do(func() {
 		// What is kept for the end itself: a second, if there is time for it.
@@ -153,7 +169,17 @@ func (s *System) Stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		s.env.cancel()
-		return fmt.Errorf("the actors did not stop in time: %w", context.Cause(ctx))
+		return fmt.Errorf("%s in time: %w", s.unfinished(), context.Cause(ctx))
+	}
+}
+
+// unfinished says what has not ended.
+func (s *System) unfinished() string {
+	select {
+	case <-s.stopped:
+		return "the actors stopped, but a call to a checker, to core or to the disk did not end"
+	default:
+		return "the actors did not stop"
 	}
 }
 

@@ -291,10 +291,13 @@ func (w *world) observe(e actors.Event) {
 }
 
 // panicAtFirst lets the actor that tells the first event of a type panic over it.
-func panicAtFirst[E actors.Event](w *world) {
-	var panicked atomic.Bool
+func panicAtFirst[E actors.Event](w *world) { panicAt[E](w, 1) }
+
+// panicAt lets the actors that tell these of the events of a type, counted from 1, panic over them.
+func panicAt[E actors.Event](w *world, which ...int) {
+	var told atomic.Int64
 	w.hook = func(e actors.Event) {
-		if _, ok := e.(E); ok && !panicked.Swap(true) {
+		if _, ok := e.(E); ok && slices.Contains(which, int(told.Add(1))) {
 			panic("test fault in the observer")
 		}
 	}

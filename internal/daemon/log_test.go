@@ -266,9 +266,22 @@ var narrated = []struct {
 	{
 		name:   "core refuses a report",
 		before: []actors.Event{actors.ReportDropped{ID: "p/b/1"}},
-		event:  actors.DeliveryFailed{ID: "p/b/2", Outcome: wire.SetAside, Err: errRefused, Attempt: 1},
+		event:  actors.DeliveryFailed{ID: "p/b/2", Outcome: wire.SetAside, Err: errRefused, Lost: errors.New("disk full"), Attempt: 1},
 		line: `{"level":"error","message":"core refuses this report for good; its statuses are lost","report":"p/b/2",
-			"error":"core refuses","dropped_total":2}`,
+			"error":"core refuses","not_set_aside":"disk full","dropped_total":2}`,
+	},
+	{
+		name:   "core refuses a report that is set aside",
+		before: []actors.Event{actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.SetAside, Err: errRefused}},
+		event:  actors.DeliveryFailed{ID: "p/b/2", Outcome: wire.SetAside, Err: errRefused, Attempt: 1},
+		line: "{\"level\":\"error\",\"message\":\"core refuses this report for good; it is set aside: see `poller spool ls`\",\"report\":\"p/b/2\"," +
+			`"error":"core refuses","set_aside_total":2}`,
+	},
+	{
+		name:  "reports can't be read",
+		event: actors.SpoolUnreadable{Err: errors.New("input/output error"), RetryIn: 93*time.Millisecond + time.Microsecond},
+		line: `{"level":"error","message":"reports that are kept can't be read; trying again",
+			"error":"input/output error","failed_attempts":1,"retry_in":"93ms"}`,
 	},
 	{
 		name:  "a message found nobody",
@@ -368,43 +381,5 @@ func TestLogIsQuietWhenAllIsWell(t *testing.T) {
 	}
 	if log.Len() != 0 {
 		t.Errorf("it says:\n%s", log.String())
-	}
-}
-
-// What repeats is told the 1st, 2nd, 4th, 8th time, and so on.
-func TestLogThinsOutWhatRepeats(t *testing.T) {
-	t.Parallel()
-	retry := actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.Retry, Err: errAway}
-	hold := actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.Hold, Err: errRefused}
-	for name, tt := range map[string]struct {
-		before []actors.Event
-		event  actors.Event
-		field  string
-	}{
-		"core is away":     {event: retry, field: "failed_attempts"},
-		"core refuses us":  {event: hold, field: "failed_attempts"},
-		"away once more":   {before: []actors.Event{retry, retry, retry, actors.ReportDelivered{}}, event: retry, field: "failed_attempts"},
-		"answers too late": {event: actors.StatusDiscarded{Agent: "a", Check: "ssh"}, field: "discarded_total"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var log bytes.Buffer
-			n := newNarrator(zerolog.New(&log), new(observe.Board), 10*time.Second, 100)
-			for _, e := range tt.before {
-				n.observe(e)
-			}
-			log.Reset()
-			for range 20 {
-				n.observe(tt.event)
-			}
-			var got []float64
-			for _, line := range lines(t, log.Bytes()) {
-				number, _ := line[tt.field].(float64)
-				got = append(got, number)
-			}
-			if diff := cmp.Diff([]float64{1, 2, 4, 8, 16}, got); diff != "" {
-				t.Errorf("%s in the lines (-want +got):\n%s", tt.field, diff)
-			}
-		})
 	}
 }

@@ -22,6 +22,8 @@ func (n *narrator) delivery(now time.Time, event actors.Event) {
 		n.keeping = fmt.Sprintf("report %s can't be kept: %v", e.ID, e.Err)
 		n.queueCondition(now)
 		n.log.Error().Str("report", e.ID).Err(e.Err).Msg("report can't be kept safe; trying again")
+	case actors.SpoolUnreadable:
+		n.unreadable(now, e)
 	case actors.ReportDropped:
 		n.lost(now, fmt.Sprintf("report %s dropped: %s", e.ID, e.Cause))
 		n.log.Error().Str("report", e.ID).Str("cause", e.Cause).Int("dropped_total", n.dropped).Msg("report dropped: its statuses are lost")
@@ -29,10 +31,30 @@ func (n *narrator) delivery(now time.Time, event actors.Event) {
 		n.log.Warn().Str("report", e.ID).Int("parts", e.Parts).Int("limit", e.Limit).
 			Msg("core finds this too large, or is short of resources; it gets it in smaller parts. If this repeats, lower core.max_message")
 	case actors.ReportDelivered:
+		n.readable()
 		n.delivered(now, e)
 	case actors.DeliveryFailed:
+		n.readable()
 		n.deliveryFailed(now, e)
 	}
+}
+
+func (n *narrator) unreadable(now time.Time, e actors.SpoolUnreadable) {
+	n.unread++
+	n.reading = fmt.Sprintf("reports that are kept can't be read: %v", e.Err)
+	n.queueCondition(now)
+	if powerOfTwo(n.unread) {
+		n.log.Error().Err(e.Err).Int("failed_attempts", n.unread).Stringer("retry_in", e.RetryIn.Round(time.Millisecond)).
+			Msg("reports that are kept can't be read; trying again")
+	}
+}
+
+// readable: what is delivered, or tried to be, was read. The condition is set by what follows.
+func (n *narrator) readable() {
+	if n.unread > 0 {
+		n.log.Info().Int("failed_attempts", n.unread).Msg("reports that are kept can be read again")
+	}
+	n.unread, n.reading = 0, ""
 }
 
 func (n *narrator) delivered(now time.Time, e actors.ReportDelivered) {
@@ -49,9 +71,7 @@ func (n *narrator) delivered(now time.Time, e actors.ReportDelivered) {
 
 func (n *narrator) deliveryFailed(now time.Time, e actors.DeliveryFailed) {
 	if e.Outcome == wire.SetAside {
-		n.kept = e.Kept
-		n.lost(now, fmt.Sprintf("core refused report %s for good: %v", e.ID, e.Err))
-		n.log.Error().Str("report", e.ID).Err(e.Err).Int("dropped_total", n.dropped).Msg("core refuses this report for good; its statuses are lost")
+		n.refused(now, e)
 		return
 	}
 	changed := n.failing > 0 && e.Outcome != n.failure.Outcome
@@ -68,6 +88,19 @@ func (n *narrator) deliveryFailed(now time.Time, e actors.DeliveryFailed) {
 		level, msg = zerolog.ErrorLevel, "reports can't be delivered, and are kept until somebody mends that"
 	}
 	n.log.WithLevel(level).Str("report", e.ID).Err(e.Err).Int("failed_attempts", n.failing).Int("kept", e.Kept).Stringer("retry_in", e.RetryIn.Round(time.Millisecond)).Msg(msg)
+}
+
+// refused tells of what core will never take: it is lost only if it could not be set aside.
+func (n *narrator) refused(now time.Time, e actors.DeliveryFailed) {
+	n.kept = e.Kept
+	if e.Lost == nil {
+		n.aside++
+		n.queueCondition(now)
+		n.log.Error().Str("report", e.ID).Err(e.Err).Int("set_aside_total", n.aside).Msg("core refuses this report for good; it is set aside: see `poller spool ls`")
+		return
+	}
+	n.lost(now, fmt.Sprintf("core refused report %s for good: %v", e.ID, e.Err))
+	n.log.Error().Str("report", e.ID).Err(e.Err).AnErr("not_set_aside", e.Lost).Int("dropped_total", n.dropped).Msg("core refuses this report for good; its statuses are lost")
 }
 
 // keeps takes how many reports are kept, which both conditions tell.
@@ -103,10 +136,15 @@ func (n *narrator) queueCondition(now time.Time) {
 	if n.dropped > 0 {
 		details = append(details, fmt.Sprintf("reports lost since the start: %d, %s", n.dropped, n.lastly))
 	}
-	if n.keeping != "" {
-		details = append(details, n.keeping)
+	if n.aside > 0 {
+		details = append(details, fmt.Sprintf("set aside since the start, because core refuses them for good: %d, see `poller spool ls`", n.aside))
 	}
-	n.board.Set(now, conditionQueue, !n.losing && n.keeping == "", strings.Join(details, "; "))
+	for _, trouble := range []string{n.keeping, n.reading} {
+		if trouble != "" {
+			details = append(details, trouble)
+		}
+	}
+	n.board.Set(now, conditionQueue, !n.losing && n.keeping == "" && n.reading == "", strings.Join(details, "; "))
 }
 
 // clock is a time as conditions tell it.

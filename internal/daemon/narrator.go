@@ -50,6 +50,9 @@ type narrator struct {
 	// losing: the queue has not been empty since then. Keeping is why reports can't be kept; empty if not so.
 	losing  bool
 	keeping string
+	aside   int    // reports, or parts of reports, set aside since the start
+	unread  int    // times in a row that the oldest report could not be read
+	reading string // why it can't be; empty if it can
 }
 
 func newNarrator(log zerolog.Logger, board *observe.Board, interval time.Duration, agents int) *narrator {

@@ -2,13 +2,20 @@ package spool
 
 import (
 	"container/list"
+	"errors"
+	"sync"
 	"time"
 )
 
+// ErrInMemory says why what a Memory keeps is lost with the process.
+var ErrInMemory = errors.New("reports are kept in memory only")
+
 // Memory is a queue of reports in memory: what it keeps ends with the process. It keeps the
-// order of appending and is bounded in bytes and age. It is used by one goroutine at a time.
+// order of appending and is bounded in bytes and age. It is safe for concurrent use and never blocks.
 type Memory struct {
-	cfg    Config
+	cfg Config
+
+	mu     sync.Mutex
 	queue  list.List // of memoryRecord, oldest first
 	lent   bool      // Next returned the oldest: it is on its way to core and not dropped
 	bytes  int64
@@ -29,9 +36,11 @@ func NewMemory(cfg Config) *Memory {
 
 // Append keeps a report, which took place at, and returns the ids of the reports dropped for it: first
 // those that are too old by at, then those that there is no room for, which may be the report itself. An
-// id that was appended before changes nothing; if there was no room for it then, there is none now. It
-// never fails.
-func (m *Memory) Append(id string, at time.Time, body []byte) (tooOld, noRoom []string, err error) {
+// id that was appended before changes nothing; if there was no room for it then, there is none now. The
+// state is for a next process, of which a Memory knows nothing. It never fails.
+func (m *Memory) Append(id string, at time.Time, body []byte, _ map[string]string) (tooOld, noRoom []string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if known, refused := m.recent.find(id); known {
 		if refused {
 			noRoom = []string{id}
@@ -76,27 +85,41 @@ func (m *Memory) lentBytes() int64 {
 	return 0
 }
 
-// Next returns the oldest report, which stays, and is not dropped, until Ack.
-func (m *Memory) Next() (id string, body []byte, ok bool) {
+// Next returns the oldest report, which stays, and is not dropped, until Ack. It never fails.
+func (m *Memory) Next() (id string, body []byte, ok bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	e := m.queue.Front()
 	if e == nil {
-		return "", nil, false
+		return "", nil, false, nil
 	}
 	m.lent = true
 	r := e.Value.(memoryRecord)
-	return r.id, r.body, true
+	return r.id, r.body, true, nil
 }
 
 // Ack removes the oldest report, if it has this id.
 func (m *Memory) Ack(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if e := m.queue.Front(); e != nil && e.Value.(memoryRecord).id == id {
 		m.remove(e)
 		m.lent = false
 	}
 }
 
+// SetAside keeps nothing: there is no place where people could find it later. It returns ErrInMemory.
+func (m *Memory) SetAside(string, []byte, string) error { return ErrInMemory }
+
 // Kept tells how many reports there are, and the bytes of their bodies.
-func (m *Memory) Kept() (reports int, bytes int64) { return m.queue.Len(), m.bytes }
+func (m *Memory) Kept() (reports int, bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.queue.Len(), m.bytes
+}
+
+// Safe returns ErrInMemory: nothing outlives the process.
+func (m *Memory) Safe() error { return ErrInMemory }
 
 func (m *Memory) remove(e *list.Element) (id string) {
 	r := m.queue.Remove(e).(memoryRecord)

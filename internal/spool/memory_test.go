@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -186,7 +187,7 @@ func step(t *testing.T, m *Memory, command []string) string {
 		if _, err := fmt.Sscan(command[2]+" "+command[3], &size, &minute); err != nil {
 			t.Fatal(err)
 		}
-		tooOld, noRoom, err := m.Append(command[1], start.Add(time.Duration(minute)*time.Minute), body(command[1], size))
+		tooOld, noRoom, err := m.Append(command[1], start.Add(time.Duration(minute)*time.Minute), body(command[1], size), nil)
 		if err != nil {
 			t.Errorf("%v: %v", command, err)
 		}
@@ -195,7 +196,10 @@ func step(t *testing.T, m *Memory, command []string) string {
 		}
 		return strings.Join(append(tooOld, noRoom...), " ")
 	case "next":
-		id, got, ok := m.Next()
+		id, got, ok, err := m.Next()
+		if err != nil {
+			t.Errorf("Next: %v", err)
+		}
 		if !ok {
 			if id != "" || got != nil {
 				t.Errorf("Next returns %q and %q with ok=false", id, got)
@@ -227,11 +231,11 @@ func TestMemoryLimit(t *testing.T) {
 	m := NewMemory(Config{MaxBytes: 1 << 40, MaxAge: time.Hour})
 	block := make([]byte, MemoryLimit/4) // the same one each time
 	for i := range 4 {
-		if _, dropped, _ := m.Append(fmt.Sprint(i), start, block); dropped != nil {
+		if _, dropped, _ := m.Append(fmt.Sprint(i), start, block, nil); dropped != nil {
 			t.Errorf("report %d: dropped %q", i, dropped)
 		}
 	}
-	_, dropped, _ := m.Append("4", start, block)
+	_, dropped, _ := m.Append("4", start, block, nil)
 	if diff := cmp.Diff([]string{"0"}, dropped); diff != "" {
 		t.Errorf("dropped above the limit (-want +got):\n%s", diff)
 	}
@@ -247,18 +251,18 @@ func TestMemoryRemembers(t *testing.T) {
 	const n = 3 * remembered
 	for i := range n {
 		id := fmt.Sprint(i)
-		_, _, _ = m.Append(id, start, []byte("x"))
+		_, _, _ = m.Append(id, start, []byte("x"), nil)
 		m.Ack(id)
 	}
 	for i := n - remembered; i < n; i++ {
-		if _, _, _ = m.Append(fmt.Sprint(i), start, []byte("x")); m.queue.Len() != 0 {
+		if _, _, _ = m.Append(fmt.Sprint(i), start, []byte("x"), nil); m.queue.Len() != 0 {
 			t.Fatalf("report %d of %d was not known again", i, n)
 		}
 	}
 	if len(m.recent.ids) != remembered {
 		t.Errorf("%d ids are remembered, want %d", len(m.recent.ids), remembered)
 	}
-	if _, _, _ = m.Append("0", start, []byte("x")); m.queue.Len() != 1 {
+	if _, _, _ = m.Append("0", start, []byte("x"), nil); m.queue.Len() != 1 {
 		t.Error("an id of long ago is still remembered")
 	}
 }
@@ -330,7 +334,7 @@ func TestMemoryAgainstModel(t *testing.T) {
 		appendOne := func(t *rapid.T, id string) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "minutes")) * time.Minute)
 			r := memoryRecord{id: id, at: now, body: body(id, rapid.IntRange(0, 90).Draw(t, "size"))}
-			tooOld, noRoom, err := memory.Append(r.id, r.at, r.body)
+			tooOld, noRoom, err := memory.Append(r.id, r.at, r.body, map[string]string{"any": "state"})
 			if err != nil {
 				t.Fatalf("Append: %v", err)
 			}
@@ -351,21 +355,26 @@ func TestMemoryAgainstModel(t *testing.T) {
 			"another": func(t *rapid.T) { seq++; appendOne(t, fmt.Sprint(seq)) },
 			"again":   func(t *rapid.T) { appendOne(t, fmt.Sprint(rapid.IntRange(0, seq).Draw(t, "id"))) },
 			"next": func(t *rapid.T) {
-				id, got, ok := memory.Next()
-				if ok != (len(model.queue) > 0) {
-					t.Fatalf("Next: ok=%v with %d reports", ok, len(model.queue))
+				id, got, ok, err := memory.Next()
+				if err != nil || ok != (len(model.queue) > 0) {
+					t.Fatalf("Next: ok=%v, %v with %d reports", ok, err, len(model.queue))
 				}
 				if model.lent = ok; ok && (id != model.queue[0].id || string(got) != string(model.queue[0].body)) {
 					t.Fatalf("Next is %s, want %s", id, model.queue[0].id)
 				}
 			},
 			"deliver": func(*rapid.T) {
-				if id, _, ok := memory.Next(); ok {
+				if id, _, ok, _ := memory.Next(); ok {
 					model.lent = true
 					ack(id)
 				}
 			},
 			"ack any": func(t *rapid.T) { ack(anID(t)) },
+			"set aside": func(t *rapid.T) {
+				if err := memory.SetAside(anID(t), []byte("x"), "refused"); !errors.Is(err, ErrInMemory) {
+					t.Fatalf("SetAside: %v", err)
+				}
+			},
 			"": func(t *rapid.T) {
 				reports, bytes := memory.Kept()
 				if reports != len(model.queue) || bytes != model.bytes() {
@@ -380,7 +389,7 @@ func TestMemoryAgainstModel(t *testing.T) {
 			},
 		})
 		for _, want := range model.queue {
-			if id, _, _ := memory.Next(); id != want.id {
+			if id, _, _, _ := memory.Next(); id != want.id {
 				t.Fatalf("at the end Next is %s, want %s", id, want.id)
 			}
 			memory.Ack(want.id)
