@@ -43,6 +43,9 @@ type sequenceKey struct{ agent, check string }
 // apart stands between the names of an agent and its check in the keys of states; no name has it.
 const apart = "\x00"
 
+// StateKey is the key in Options.State of where the results of an agent's check stand.
+func StateKey(agent, check string) string { return agent + apart + check }
+
 // newLedger returns the ledger of a process that begins, with what its predecessors' reports left as state.
 func newLedger(s *machine.Schedule, state map[string]string) *ledger {
 	l := &ledger{
@@ -64,7 +67,7 @@ func (r *report) state() map[string]string {
 	}
 	state := make(map[string]string, len(r.sequences))
 	for _, s := range r.sequences {
-		state[s.Agent+apart+s.Check] = s.Value
+		state[StateKey(s.Agent, s.Check)] = s.Value
 	}
 	return state
 }

@@ -44,8 +44,13 @@ const (
 	DropNewest = "drop_newest"
 )
 
-// StateMemory as the state directory means that nothing is kept on disk.
-const StateMemory = "memory"
+// Values of Config.StateDir that are no path.
+const (
+	// StateAuto is the directory that systemd gives, else the user's own for state.
+	StateAuto = "auto"
+	// StateMemory keeps nothing on disk.
+	StateMemory = "memory"
+)
 
 // Config is the whole configuration of a poller, with all defaults applied.
 type Config struct {
@@ -57,7 +62,8 @@ type Config struct {
 	SourceIP string
 	// KVStoreID is passed on to core.
 	KVStoreID string
-	// StateDir is StateMemory for now.
+	// StateDir is where reports are kept until core has them, and where results stand: StateAuto,
+	// StateMemory, or an absolute path, which is not opened here.
 	StateDir string
 	// ShutdownTimeout bounds an orderly stop.
 	ShutdownTimeout time.Duration

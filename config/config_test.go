@@ -25,7 +25,7 @@ const noAgents = "no agents configured: only heartbeats are reported"
 func defaults() *Config {
 	none := check.TLS{Mode: check.TLSNone}
 	return &Config{
-		PollerID: "edge-1", Partition: "default", SourceIP: "192.0.2.10", StateDir: "memory", ShutdownTimeout: 15 * time.Second,
+		PollerID: "edge-1", Partition: "default", SourceIP: "192.0.2.10", StateDir: "auto", ShutdownTimeout: 15 * time.Second,
 		Log:   Log{Level: "info", Format: "auto"},
 		Admin: Admin{Listen: "127.0.0.1:9464"},
 		Core: Core{

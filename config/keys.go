@@ -51,7 +51,7 @@ var rootSpec = newSpec(append([]key[Config]{
 		usage: "the address of this poller, to core: auto, an address or a host name", field: func(c *Config) any { return &c.SourceIP },
 	},
 	{name: "kv_store_id", rule: text(nil), def: "", field: func(c *Config) any { return &c.KVStoreID }},
-	{name: "state_dir", rule: text(wantStateDir), def: StateMemory, field: func(c *Config) any { return &c.StateDir }},
+	{name: "state_dir", rule: text(wantStateDir), def: StateAuto, field: func(c *Config) any { return &c.StateDir }},
 	{name: "shutdown_timeout", rule: duration(time.Second), def: 15 * time.Second, field: func(c *Config) any { return &c.ShutdownTimeout }},
 	{name: "include", later: true},
 

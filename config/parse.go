@@ -28,6 +28,9 @@ func parse(name string, text []byte, src Source, addresses addressesFunc) (*Conf
 	l.validate(c)
 	dir := directory(name)
 	l.identities(c, root, dir)
+	if c.StateDir != StateAuto && c.StateDir != StateMemory {
+		resolvePath(&c.StateDir, dir)
+	}
 	reader := &agentReader{layers: l, config: c, dir: dir}
 	c.Agents = reader.read(agents)
 	if !l.bad["source_ip"] {
@@ -167,9 +170,13 @@ func checkIdentity(p *problems, tls *check.TLS, table string, where func(key str
 
 func resolvePaths(tls *check.TLS, dir string) {
 	for _, file := range []*string{&tls.CertFile, &tls.KeyFile, &tls.CAFile} {
-		if *file != "" && !filepath.IsAbs(*file) {
-			*file = filepath.Join(dir, *file)
-		}
+		resolvePath(file, dir)
+	}
+}
+
+func resolvePath(path *string, dir string) {
+	if *path != "" && !filepath.IsAbs(*path) {
+		*path = filepath.Join(dir, *path)
 	}
 }
 

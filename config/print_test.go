@@ -85,7 +85,7 @@ func TestPrintDefaults(t *testing.T) {
 partition = "default"
 source_ip = "192.0.2.10"
 kv_store_id = ""
-state_dir = "memory"
+state_dir = "auto"
 shutdown_timeout = "15s"
 
 [log]

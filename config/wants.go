@@ -94,10 +94,12 @@ func wantServerName(s string) string {
 }
 
 func wantStateDir(s string) string {
-	if s == StateMemory {
+	switch {
+	case strings.TrimSpace(s) != s, s == "", strings.ContainsRune(s, 0):
+	case s == StateAuto, s == StateMemory, strings.ContainsAny(s, `/\`), s == ".":
 		return ""
 	}
-	return `which is not supported yet: reports are kept in memory until the durable spool is built; write "memory" or leave it out`
+	return `want "auto", "memory", or the path of a directory, with a "/" in it`
 }
 
 func wantTLSMode(s string) string {

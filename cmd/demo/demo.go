@@ -33,8 +33,8 @@ const (
 //go:embed demo.toml
 var sample string
 
-// addresses are what sample is filled in with.
-type addresses struct{ Core, Web, Page, Ports, Flaky string }
+// addresses are what sample is filled in with, State a directory.
+type addresses struct{ Core, Web, Page, Ports, Flaky, State string }
 
 // demo runs everything until ctx ends, and returns an error if not every status arrived.
 func demo(ctx context.Context, out *os.File) (err error) {
@@ -99,7 +99,13 @@ func (s *scene) start(ctx context.Context) (at addresses, err error) {
 	flaky := sim.NewChecker(sim.Flapping(flakyGood, flakyBad, sim.HangAll())).Serve(l, nil)
 	s.stops = append(s.stops, func() error { flaky.Stop(); return nil })
 
-	at = addresses{Core: core.Addr(), Flaky: flaky.Addr()}
+	state, err := os.MkdirTemp("", "poller-demo-")
+	if err != nil {
+		return at, err
+	}
+	s.stops = append(s.stops, func() error { return os.RemoveAll(state) })
+
+	at = addresses{Core: core.Addr(), Flaky: flaky.Addr(), State: state}
 	if at.Page, err = s.page(ctx); err != nil {
 		return at, err
 	}

@@ -49,7 +49,7 @@ func checkName(i int) string { return fmt.Sprintf("check-%d", i) }
 // toml is the poller's configuration: what is not said is the default.
 func (f fleet) toml(core string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "poller_id = \"p\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"\"\ncore.addresses = [%q]\n"+
+	fmt.Fprintf(&b, "poller_id = \"p\"\nstate_dir = \"memory\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"\"\ncore.addresses = [%q]\n"+
 		"poll = { interval = %q, timeout = %q }\n", core, interval, timeout)
 	for i, k := range f.kinds {
 		fmt.Fprintf(&b, "[agents.%s]\naddress = %q\n", agentName(i), k.address)

@@ -90,6 +90,7 @@ func checker(t *testing.T, b sim.Behaviour) string {
 
 const twoAgents = `
 poller_id = "p"
+state_dir = "memory"
 source_ip = "127.0.0.1"
 admin.listen = "127.0.0.1:0"
 shutdown_timeout = "6s"
@@ -205,6 +206,7 @@ type running struct {
 func start(t *testing.T, file string) *running {
 	t.Helper()
 	r := &running{cmd: exec.CommandContext(t.Context(), binary, "run", "-c", file), lines: make(chan map[string]any, 1<<16)}
+	r.cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+t.TempDir()) // for those that keep their state where it is by default
 	stderr, err := r.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -101,7 +101,7 @@ func newChaos(t *testing.T) *chaos {
 	core := listener("127.6.0.1:0")
 	c.add("core")(c.core.NewHost(nil, core.listen))
 	var toml strings.Builder
-	fmt.Fprintf(&toml, "poller_id = \"p\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"\"\ncore = { addresses = [%q], timeout = \"1s\" }\n"+
+	fmt.Fprintf(&toml, "poller_id = \"p\"\nstate_dir = \"memory\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"\"\ncore = { addresses = [%q], timeout = \"1s\" }\n"+
 		"poll = { interval = %q, timeout = \"1900ms\", rate = %d }\n"+ // half of each cycle is without starts
 		"restart = { initial = \"20ms\", max = \"300ms\", budget = 100000 }\n", core.address, chaosInterval, c.agents) // nobody is parked
 	for i := 0; i*chaosPerHost < c.agents; i++ {

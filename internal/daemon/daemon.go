@@ -4,11 +4,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -17,7 +17,6 @@ import (
 	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/observe"
-	"github.com/serviceradar/poller/internal/spool"
 	"github.com/serviceradar/poller/internal/transport"
 	"github.com/serviceradar/poller/internal/wire"
 )
@@ -40,7 +39,7 @@ type Daemon struct {
 	board  *observe.Board
 	core   *transport.Core
 	hosts  *transport.Resolver
-	queue  *spool.Memory
+	queue  *queue
 	system *actors.System
 	admin  *observe.Admin
 	tell   *narrator
@@ -55,6 +54,7 @@ func New(o Options) *Daemon {
 // nothing runs.
 func (d *Daemon) Start(ctx context.Context) error {
 	cfg := d.o.Config
+	d.tell = newNarrator(d.o.Log, d.board, cfg.Poll.Interval, len(cfg.Agents))
 	if cfg.Admin.Listen != "" { // first, for it is what may fail
 		admin, err := observe.ListenAdmin(ctx, cfg.Admin.Listen)
 		if err != nil {
@@ -62,12 +62,14 @@ func (d *Daemon) Start(ctx context.Context) error {
 		}
 		d.admin = admin
 	}
+	queue, err := openQueue(cfg, d.tell.spoolEvent)
+	if err != nil {
+		return errors.Join(err, d.Stop(ctx))
+	}
+	d.queue = queue
 	d.core = transport.NewCore(transport.CoreConfig{
 		Addresses: cfg.Core.Addresses, Timeout: cfg.Core.Timeout, TLS: cfg.Core.TLS,
 		FindDead: cfg.Poll.Interval, Dial: d.o.Dial,
-	})
-	d.queue = spool.NewMemory(spool.Config{
-		MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge, DropNewest: cfg.Spool.WhenFull == config.DropNewest,
 	})
 	d.hosts = transport.NewResolver(d.o.Lookup)
 	who := identity(cfg)
@@ -78,12 +80,13 @@ func (d *Daemon) Start(ctx context.Context) error {
 	system, err := actors.Start(actors.Options{
 		Config:   cfg,
 		Identity: who,
-		Boot:     strconv.FormatInt(time.Now().UnixMilli(), 36),
+		Boot:     d.queue.boot,
 		Dial: func(a *check.Agent) (actors.Checker, error) {
 			return transport.NewChecker(a, checkerConfig(cfg, d.o.Dial))
 		},
 		Core:    d.core,
 		Spool:   d.queue,
+		State:   d.queue.state,
 		Observe: d.observer(),
 		Log:     slog.New(zerolog.NewSlogHandler(d.o.Log.Level(max(d.o.Log.GetLevel(), zerolog.WarnLevel)))),
 	})
@@ -94,16 +97,17 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if d.admin != nil {
 		d.admin.Serve(system.Alive, d.board)
 	}
+	kept, _ := d.queue.Kept()
 	d.o.Log.Info().Str("poller_id", cfg.PollerID).Str("source_ip", cfg.SourceIP).Int("agents", len(cfg.Agents)).
 		Int("checks_total", countChecks(cfg)).Stringer("interval", cfg.Poll.Interval).Strs("core", cfg.Core.Addresses).
-		Str("admin", d.AdminAddress()).Msg("poller started; reports are kept in memory only")
+		Str("admin", d.AdminAddress()).Str("spool", cmp.Or(d.queue.dir, config.StateMemory)).Int("kept", kept).Msg("poller started")
 	return nil
 }
 
 // Stop stops in order: runs in flight, open cycles, deliveries, connections. It returns an error
 // if ctx ended first; what is still running then ends within shutdown_timeout. It may be called again.
 func (d *Daemon) Stop(ctx context.Context) error {
-	if d.core == nil { // it was not started, or could not be
+	if d.tell == nil { // it was not started
 		return nil
 	}
 	d.board.Set(time.Now(), conditionStopping, false, "stopping: nothing new is polled")
@@ -119,15 +123,27 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	if d.admin != nil {
 		errs = append(errs, d.admin.Stop(ctx))
 	}
+	if d.queue == nil { // it could not be started
+		return errors.Join(errs...)
+	}
+	errs = append(errs, d.queue.close(ctx))
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("stop: %w; reports that core has not taken by now were kept in memory and are lost", err)
+		return fmt.Errorf("stop: %w; %s", err, d.queue.rest())
 	}
-	if kept, _ := d.queue.Kept(); kept > 0 {
-		d.o.Log.Error().Int("reports", kept).Msg("poller stopped before core had taken all; these reports were kept in memory and are lost")
-		return nil
-	}
-	d.o.Log.Info().Msg("poller stopped; nothing is left to deliver")
+	d.tellStopped()
 	return nil
+}
+
+func (d *Daemon) tellStopped() {
+	kept, _ := d.queue.Kept()
+	switch {
+	case kept == 0:
+		d.o.Log.Info().Msg("poller stopped; nothing is left to deliver")
+	case d.queue.disk != nil:
+		d.o.Log.Info().Int("reports", kept).Str("spool", d.queue.dir).Msg("poller stopped; these reports are kept, and delivered after the next start")
+	default:
+		d.o.Log.Error().Int("reports", kept).Msg("poller stopped before core had taken all; these reports were kept in memory and are lost")
+	}
 }
 
 // AdminAddress returns where the admin server listens; empty if it does not.
@@ -142,7 +158,6 @@ func (d *Daemon) AdminAddress() string {
 func (d *Daemon) Ready() (bool, []observe.Condition) { return d.board.Read(time.Now()) }
 
 func (d *Daemon) observer() actors.Observer {
-	d.tell = newNarrator(d.o.Log, d.board, d.o.Config.Poll.Interval, len(d.o.Config.Agents))
 	if d.o.Observe == nil {
 		return d.tell.observe
 	}
@@ -155,12 +170,9 @@ func (d *Daemon) observer() actors.Observer {
 func identity(cfg *config.Config) wire.Identity {
 	return wire.Identity{
 		PollerID: cfg.PollerID, Partition: cfg.Partition, SourceIP: cfg.SourceIP, KVStoreID: cfg.KVStoreID,
-		Bare: cfg.Core.Envelope == config.EnvelopeBare, MaxMessage: int(cfg.Core.MaxMessage), MaxReport: maxReport(cfg),
+		Bare: cfg.Core.Envelope == config.EnvelopeBare, MaxMessage: min(int(cfg.Core.MaxMessage), maxReport(cfg)), MaxReport: maxReport(cfg),
 	}
 }
-
-// maxReport is the largest report that can be kept for core, in bytes.
-func maxReport(cfg *config.Config) int { return int(min(cfg.Spool.MaxBytes, spool.MemoryLimit)) }
 
 func checkerConfig(cfg *config.Config, dial transport.Dialer) transport.CheckerConfig {
 	return transport.CheckerConfig{PollerID: cfg.PollerID, MaxResults: maxReport(cfg), FindDead: cfg.Poll.Interval, Dial: dial}

@@ -180,7 +180,7 @@ func TestStopInTheMiddleOfACycle(t *testing.T) {
 
 func TestStopOfWhatDidNotStart(t *testing.T) {
 	t.Parallel()
-	cfg, _, err := config.Parse("test.toml", []byte("poller_id = \"p\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"127.0.0.1:0\"\ncore.addresses = [\"127.0.0.1:1\"]\n"), config.Source{})
+	cfg, _, err := config.Parse("test.toml", []byte("poller_id = \"p\"\nstate_dir = \"memory\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"127.0.0.1:0\"\ncore.addresses = [\"127.0.0.1:1\"]\n"), config.Source{})
 	if err != nil {
 		t.Fatal(err)
 	}

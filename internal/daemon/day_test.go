@@ -181,7 +181,7 @@ func newDay(seed uint64, length time.Duration) *day {
 
 func (d *day) toml() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "poller_id = \"p\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"\"\ncore.addresses = [%q]\n[poll]\ninterval = %q\ntimeout = %q\n[breaker]\nfailures = %d\n",
+	fmt.Fprintf(&b, "poller_id = \"p\"\nstate_dir = \"memory\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"\"\ncore.addresses = [%q]\n[poll]\ninterval = %q\ntimeout = %q\n[breaker]\nfailures = %d\n",
 		coreAddress, dayInterval, dayTimeout, dayFailures)
 	for i, a := range d.agents {
 		fmt.Fprintf(&b, "[agents.%s]\naddress = %q\nmax_message = \"64KiB\"\n", a.name, dayAddress(i))

@@ -127,7 +127,7 @@ func (c *cell) bystander() sim.Behaviour {
 func (c *cell) begin() {
 	c.t.Helper()
 	c.began = time.Now()
-	c.startWith(fmt.Sprintf("poller_id = \"p\"\nsource_ip = \"127.0.0.1\"\nshutdown_timeout = %q\ncore.timeout = %q\ncore.addresses = [%s]\n"+
+	c.startWith(fmt.Sprintf("poller_id = \"p\"\nstate_dir = \"memory\"\nsource_ip = \"127.0.0.1\"\nshutdown_timeout = %q\ncore.timeout = %q\ncore.addresses = [%s]\n"+
 		"poll = { interval = %q, timeout = %q }\n[agents.victim]\naddress = %q\nmax_message = \"64KiB\"\nchecks = [{ name = \"status\", type = \"port\", details = \"127.0.0.1:22\" },"+
 		" { name = \"stream\", type = \"sweep\", results_interval = %[4]q, stream = true }]\n%[7]s",
 		shutdownTimeout, coreTimeout, c.cores, cellInterval, cellTimeout, victimAddress, agents("bystander", 2, 1, bystanderAddress)))

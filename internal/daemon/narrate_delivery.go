@@ -139,12 +139,15 @@ func (n *narrator) queueCondition(now time.Time) {
 	if n.aside > 0 {
 		details = append(details, fmt.Sprintf("set aside since the start, because core refuses them for good: %d, see `poller spool ls`", n.aside))
 	}
-	for _, trouble := range []string{n.keeping, n.reading} {
+	if n.damaged > 0 {
+		details = append(details, fmt.Sprintf("damaged in the spool, and set aside: %d, see `poller spool ls`", n.damaged))
+	}
+	for _, trouble := range []string{n.keeping, n.reading, n.unsafe, n.unmarked} {
 		if trouble != "" {
 			details = append(details, trouble)
 		}
 	}
-	n.board.Set(now, conditionQueue, !n.losing && n.keeping == "" && n.reading == "", strings.Join(details, "; "))
+	n.board.Set(now, conditionQueue, !n.losing && n.keeping == "" && n.reading == "" && n.unsafe == "", strings.Join(details, "; "))
 }
 
 // clock is a time as conditions tell it.

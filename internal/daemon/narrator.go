@@ -53,6 +53,9 @@ type narrator struct {
 	aside   int    // reports, or parts of reports, set aside since the start
 	unread  int    // times in a row that the oldest report could not be read
 	reading string // why it can't be; empty if it can
+	// unsafe is why reports are not on disk, unmarked why the read position is not; empty if they are.
+	unsafe, unmarked string
+	damaged          int // things in the spool that could not be read
 }
 
 func newNarrator(log zerolog.Logger, board *observe.Board, interval time.Duration, agents int) *narrator {

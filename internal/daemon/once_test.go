@@ -22,7 +22,7 @@ func TestOnce(t *testing.T) {
 	run(t, func(w *world) {
 		checker, _ := w.checker("127.2.0.1:1", sim.OK())
 		w.checker("127.2.0.2:1", sim.HangAll())
-		cfg, _, err := config.Parse("once.toml", []byte("poller_id = \"p\"\nsource_ip = \"127.0.0.1\"\ncore.addresses = [\"127.0.0.1:1\"]\npoll = { interval = \"2s\", timeout = \"1s\" }\n"+
+		cfg, _, err := config.Parse("once.toml", []byte("poller_id = \"p\"\nstate_dir = \"memory\"\nsource_ip = \"127.0.0.1\"\ncore.addresses = [\"127.0.0.1:1\"]\npoll = { interval = \"2s\", timeout = \"1s\" }\n"+
 			agents("b", 10, 3, "127.2.0.1:1")+agents("a", 2, 3, "127.2.0.2:1")), config.Source{})
 		if err != nil {
 			w.t.Fatal(err)

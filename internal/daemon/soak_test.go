@@ -46,7 +46,7 @@ func TestSoak(t *testing.T) {
 	}
 	defer hungServer.Stop()
 
-	cfg, _, err := config.Parse("soak.toml", fmt.Appendf(nil, "poller_id = \"p\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"\"\n"+
+	cfg, _, err := config.Parse("soak.toml", fmt.Appendf(nil, "poller_id = \"p\"\nstate_dir = \"memory\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"\"\n"+
 		"core.addresses = [%q]\npoll = { interval = \"2s\", timeout = \"1s\" }\n%s%s", coreServer.Addr(),
 		agents("good", good, checks, checkerServer.Addr()), agents("hung", 1, checks, hungServer.Addr())), config.Source{})
 	if err != nil {

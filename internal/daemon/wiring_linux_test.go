@@ -28,7 +28,7 @@ func TestIntervalReachesSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer checkerServer.Stop()
-	cfg, _, err := config.Parse("test.toml", fmt.Appendf(nil, "admin.listen = \"\"\npoller_id = \"p\"\nsource_ip = \"127.0.0.1\"\n"+
+	cfg, _, err := config.Parse("test.toml", fmt.Appendf(nil, "admin.listen = \"\"\npoller_id = \"p\"\nstate_dir = \"memory\"\nsource_ip = \"127.0.0.1\"\n"+
 		"core.addresses = [%q]\npoll.interval = \"10s\"\n%s", coreServer.Addr(), agents("a", 1, 1, checkerServer.Addr())), config.Source{})
 	if err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func (w *world) startWith(toml string) {
 }
 
 // plain are the keys that a poller needs, with a cycle that is long enough to look at a single one.
-const plain = "poller_id = \"p\"\nsource_ip = \"127.0.0.1\"\ncore.addresses = [\"" + coreAddress + "\"]\npoll.interval = \"10s\"\n"
+const plain = "poller_id = \"p\"\nstate_dir = \"memory\"\nsource_ip = \"127.0.0.1\"\ncore.addresses = [\"" + coreAddress + "\"]\npoll.interval = \"10s\"\n"
 
 // witnessed returns the events of one type, in order.
 func witnessed[E actors.Event](w *world) []E {
@@ -65,7 +65,7 @@ func TestIdentityReachesCoreAndCheckers(t *testing.T) {
 			asked[r.GetPollerId()]++
 			return &monitoring.StatusResponse{Available: true}, nil
 		}})
-		w.startWith(fmt.Sprintf("poller_id = \"edge-7\"\npartition = \"north\"\nsource_ip = \"10.9.8.7\"\nkv_store_id = \"kv-3\"\n"+
+		w.startWith(fmt.Sprintf("poller_id = \"edge-7\"\nstate_dir = \"memory\"\npartition = \"north\"\nsource_ip = \"10.9.8.7\"\nkv_store_id = \"kv-3\"\n"+
 			"core.addresses = [%q]\npoll.interval = \"10s\"\n", coreAddress) + agents("a", 2, 2, "127.2.0.1:1"))
 		w.pass(11 * time.Second)
 		w.wantWhole(2, 4, 10*time.Second)

@@ -121,7 +121,7 @@ func agents(prefix string, n, checks int, address string) string {
 // start starts a daemon with a poll interval and timeout and further TOML.
 func (w *world) start(interval, timeout time.Duration, more string) {
 	w.t.Helper()
-	toml := fmt.Sprintf("poller_id = \"p\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"\"\ncore.addresses = [%q]\ncore.timeout = \"3s\"\ncore.max_message = \"1MiB\"\n"+
+	toml := fmt.Sprintf("poller_id = \"p\"\nstate_dir = \"memory\"\nsource_ip = \"127.0.0.1\"\nadmin.listen = \"\"\ncore.addresses = [%q]\ncore.timeout = \"3s\"\ncore.max_message = \"1MiB\"\n"+
 		"[poll]\ninterval = %q\ntimeout = %q\n", coreAddress, interval, timeout)
 	cfg, _, err := config.Parse("test.toml", []byte(toml+more), config.Source{})
 	if err != nil {

@@ -1,0 +1,105 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/spool"
+)
+
+// queue is the spool, in memory or on disk, and what comes with it.
+type queue struct {
+	actors.Spool
+	disk *spool.Disk // nil in memory
+	dir  string      // empty in memory
+	boot string      // differs from those of all earlier processes
+	// state is what the last process left.
+	state map[string]string
+}
+
+// SpoolDirectory is where in the state directory the spool is.
+func SpoolDirectory(stateDir string) string { return filepath.Join(stateDir, "spool") }
+
+func openQueue(cfg *config.Config, tell func(spool.Event)) (*queue, error) {
+	bounds := spool.Config{
+		MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge, DropNewest: cfg.Spool.WhenFull == config.DropNewest, Tell: tell,
+	}
+	stateDir, err := prepareStateDir(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if stateDir == "" {
+		return &queue{Spool: spool.NewMemory(bounds), boot: strconv.FormatInt(time.Now().UnixMilli(), 36)}, nil
+	}
+	dir := SpoolDirectory(stateDir)
+	disk, err := spool.Open(dir, bounds)
+	if err != nil {
+		return nil, err
+	}
+	disk.Retain(configured(cfg))
+	return &queue{Spool: disk, disk: disk, dir: dir, boot: strconv.FormatUint(disk.Boot(), 36), state: disk.State()}, nil
+}
+
+// configured tells whether a key of the state is one of a check that there is.
+func configured(cfg *config.Config) func(key string) bool {
+	keys := make(map[string]bool)
+	for i := range cfg.Agents {
+		a := &cfg.Agents[i]
+		for j := range a.Checks {
+			if a.Checks[j].HasResults() {
+				keys[actors.StateKey(a.Name, a.Checks[j].Name)] = true
+			}
+		}
+	}
+	return func(key string) bool { return keys[key] }
+}
+
+// closeTime is what the spool has at least to close.
+const closeTime = time.Second
+
+// close gives the directory free; an error says what is lost, or that the disk does not answer before ctx ends,
+// or in closeTime.
+func (q *queue) close(ctx context.Context) error {
+	if q.disk == nil {
+		return nil
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < closeTime {
+		extended, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+		defer cancel()
+		ctx = extended
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- q.disk.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			return fmt.Errorf("close the spool in %s: %w", q.dir, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close the spool in %s: %w", q.dir, errors.Join(errors.New("the disk does not answer"), context.Cause(ctx)))
+	}
+}
+
+// maxReport is the largest report that can be kept for core, in bytes. On disk a report takes a little more
+// than its own size.
+func maxReport(cfg *config.Config) int {
+	if cfg.StateDir == config.StateMemory {
+		return int(min(cfg.Spool.MaxBytes, spool.MemoryLimit))
+	}
+	return int(min(cfg.Spool.MaxBytes-cfg.Spool.MaxBytes/16, spool.MemoryLimit))
+}
+
+// rest says what becomes of the reports that core has not taken by the end.
+func (q *queue) rest() string {
+	if q.disk == nil {
+		return "reports that core has not taken by now were kept in memory and are lost"
+	}
+	return "reports that core has not taken by now are in " + q.dir + ", as far as they could be written, and delivered after the next start"
+}
