@@ -104,27 +104,33 @@ func TestPartIsSetAside(t *testing.T) {
 	}
 }
 
-// TestSettingAsideThatHangs holds up deliveries, and nothing else; a reporter that is killed meanwhile does not
-// do it again.
+// TestSettingAsideThatHangs holds up deliveries, and nothing else; reporters that are killed meanwhile do not
+// have it done again.
 func TestSettingAsideThatHangs(t *testing.T) {
-	for _, killed := range []bool{false, true} {
-		t.Run(fmt.Sprint("killed: ", killed), func(t *testing.T) {
+	for name, killed := range map[string][]int{"as it is": nil, "killed": {3}, "killed twice": {3, 4}} {
+		t.Run(name, func(t *testing.T) {
 			runSpool(t, settings(2, 1, 10*time.Second, time.Second), func(w *world, s *testSpool) {
-				if killed {
-					panicAt[actors.ReportTaken](w, 3)
-				}
+				panicAt[actors.ReportTaken](w, killed...)
 				release := make(chan struct{})
 				s.before("set aside", hangFrom(1, release))
 				w.core.fault = refuseSecond
 				w.start()
-				w.pass(35 * time.Second)
+				w.pass(15 * time.Second)
+				read := s.count("next")
+				w.pass(20 * time.Second)
 				if got := w.ids(); got != "1" || len(seen[actors.ReportTaken](w)) != 4 {
 					t.Errorf("core has %s, %d are taken", got, len(seen[actors.ReportTaken](w)))
+				}
+				if n := s.count("next"); n != read {
+					t.Errorf("the spool was asked for its oldest report %d times meanwhile", n-read)
 				}
 				close(release)
 				w.pass(5*time.Second - time.Millisecond)
 				if got := w.ids(); got != "1 3 4" || len(s.aside) != 1 || len(setAside(w)) != 1 {
 					t.Errorf("core has %s, set aside: %d, told: %+v", got, len(s.aside), setAside(w))
+				}
+				if n := len(seen[actors.ActorFailed](w)); n != len(killed) {
+					t.Errorf("%d actors failed, want those %d that were killed", n, len(killed))
 				}
 			})
 		})

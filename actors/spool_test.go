@@ -68,58 +68,56 @@ func TestAppendThatHangs(t *testing.T) {
 	})
 }
 
-// TestStopWhileTheSpoolHangs ends in its time, whatever hangs, and says so.
-func TestStopWhileTheSpoolHangs(t *testing.T) {
-	for _, operation := range []string{"append", "next", "ack", "set aside", "safe"} {
-		for _, limit := range []time.Duration{0, 4 * time.Second} {
-			t.Run(fmt.Sprint(operation, " ", limit), func(t *testing.T) {
-				runSpool(t, settings(2, 1, 10*time.Second, time.Second), func(w *world, s *testSpool) {
-					release := make(chan struct{})
-					s.before(operation, hangFrom(1, release))
-					switch operation {
-					case "set aside":
-						w.core.fault = func(context.Context, wire.Delivery) error { return status.Error(codes.InvalidArgument, "") }
-					case "safe":
-						w.core.fault = away
-					}
-					w.start()
-					w.pass(5 * time.Second)
-					ctx, want := w.t.Context(), w.o.Config.ShutdownTimeout
-					if limit > 0 {
-						limited, cancel := context.WithTimeout(ctx, limit)
-						defer cancel()
-						ctx, want = limited, limit
-					}
-					began := time.Now()
-					err := w.sys.Stop(ctx)
-					if took := time.Since(began); took != want {
-						t.Errorf("stopping took %v, want %v", took, want)
-					}
-					if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "a call to a checker, to core or to the disk did not end") {
-						t.Errorf("stopping failed with %v", err)
-					}
-					close(release)
-				})
-			})
-		}
-	}
-}
-
-// TestStopWithASlowDisk: a report that is taken only after the poller's time is not told to be lost, and
-// delivered.
-func TestStopWithASlowDisk(t *testing.T) {
-	runSpool(t, settings(3, 1, 30*time.Second, 20*time.Second), func(w *world, s *testSpool) {
-		s.before("append", func(int) error {
-			time.Sleep(3 * time.Second)
+// TestAppendThatIsSlow: the poller sends the report again meanwhile, which does nothing.
+func TestAppendThatIsSlow(t *testing.T) {
+	runSpool(t, settings(2, 1, 10*time.Second, time.Second), func(w *world, s *testSpool) {
+		s.before("append", func(n int) error {
+			if n == 2 {
+				time.Sleep(12 * time.Second)
+			}
 			return nil
 		})
-		w.checkers["a001"].ask = hang // so the cycle closes at half of the time
 		w.start()
-		w.pass(time.Second)
-		w.stop()
+		w.pass(50*time.Second - time.Millisecond)
+		w.wantWhole(5)
+		if appends, taken := s.count("append"), len(seen[actors.ReportTaken](w)); appends != 5 || taken != 5 {
+			t.Errorf("%d appends, %d times told to be taken, want 5 of each", appends, taken)
+		}
+	})
+}
+
+// TestReportThatComesDuringTheLook is not overlooked: the spool said that there is none, and had none then.
+func TestReportThatComesDuringTheLook(t *testing.T) {
+	runSpool(t, settings(2, 1, 10*time.Second, time.Second), func(w *world, s *testSpool) {
+		s.after("next", func(int) error {
+			time.Sleep(time.Second)
+			return nil
+		})
+		w.start()
+		w.pass(5 * time.Second)
 		w.wantWhole(1)
-		if dropped := seen[actors.ReportDropped](w); len(dropped) > 0 {
-			t.Errorf("told to be dropped: %v", dropped)
+	})
+}
+
+// TestKept: events tell how many reports were kept when it happened.
+func TestKept(t *testing.T) {
+	run(t, settings(2, 1, 10*time.Second, time.Second), func(w *world) {
+		w.core.fault = away
+		w.start()
+		w.pass(25 * time.Second)
+		w.core.setFault(nil)
+		w.pass(5*time.Second - time.Millisecond)
+		var got []int
+		for _, e := range seen[actors.ReportTaken](w) {
+			got = append(got, e.Kept)
+		}
+		failed := seen[actors.DeliveryFailed](w)
+		got = append(got, failed[0].Kept, failed[len(failed)-1].Kept)
+		for _, e := range seen[actors.ReportDelivered](w) {
+			got = append(got, e.Kept)
+		}
+		if want := []int{1, 2, 3, 1, 3, 2, 1, 0}; !slices.Equal(got, want) {
+			t.Errorf("told to be kept: %d, want %d", got, want)
 		}
 	})
 }
@@ -127,10 +125,10 @@ func TestStopWithASlowDisk(t *testing.T) {
 // TestReporterKilledDuringAppend: the predecessor's call and its successor's, for the report is sent to
 // it again, keep the report once, whatever comes of them.
 func TestReporterKilledDuringAppend(t *testing.T) {
-	for name, fault := range map[string]func(n int) error{
-		"it succeeds":             func(int) error { return nil },
-		"the predecessor's fails": func(n int) error { return map[bool]error{true: errors.New("disk full")}[n == 2] },
-		"the successor's fails":   func(n int) error { return map[bool]error{true: errors.New("disk full")}[n == 3] },
+	for name, tt := range map[string]struct{ fails, told int }{
+		"both succeed":            {0, 0},
+		"the predecessor's fails": {2, 0},
+		"the successor's fails":   {3, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runSpool(t, settings(3, 1, 10*time.Second, time.Second), func(w *world, s *testSpool) {
@@ -145,7 +143,9 @@ func TestReporterKilledDuringAppend(t *testing.T) {
 				s.before("append", func(n int) error {
 					if n >= 2 {
 						<-release
-						return fault(n)
+					}
+					if n == tt.fails {
+						return errors.New("disk full")
 					}
 					return nil
 				})
@@ -155,7 +155,12 @@ func TestReporterKilledDuringAppend(t *testing.T) {
 					t.Errorf("%d appends, want the second report's once more by the restarted reporter", n)
 				}
 				close(release)
-				w.pass(27*time.Second - time.Millisecond)
+				w.pass(time.Millisecond)
+				taken := slices.ContainsFunc(seen[actors.ReportTaken](w), func(e actors.ReportTaken) bool { return e.ID == "p/b/2" })
+				if failed := len(seen[actors.SpoolFailed](w)); !taken || failed != tt.told {
+					t.Errorf("the report is taken: %v, want it to be at once; failures told: %d, want %d", taken, failed, tt.told)
+				}
+				w.pass(27*time.Second - 2*time.Millisecond)
 				w.wantWhole(4)
 				if dropped := seen[actors.ReportDropped](w); len(dropped) > 0 {
 					t.Errorf("told to be dropped: %v", dropped)
@@ -168,10 +173,16 @@ func TestReporterKilledDuringAppend(t *testing.T) {
 // TestReporterKilledDuringDelivery: what core takes meanwhile is acknowledged, and delivered once, also if the
 // reporter is not there to hear of it.
 func TestReporterKilledDuringDelivery(t *testing.T) {
-	for name, restart := range map[string]time.Duration{"it is back before": 100 * time.Millisecond, "it is back after": 10 * time.Second} {
+	for name, tt := range map[string]struct {
+		restart time.Duration
+		told    int
+	}{
+		"it is back before": {100 * time.Millisecond, 3},
+		"it is back after":  {10 * time.Second, 2},
+	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := settings(3, 1, 10*time.Second, time.Second)
-			cfg.Restart.Initial = restart
+			cfg.Restart.Initial = tt.restart
 			runSpool(t, cfg, func(w *world, s *testSpool) {
 				panicAt[actors.ReportTaken](w, 2) // at 10 s
 				w.core.fault = func(_ context.Context, d wire.Delivery) error {
@@ -187,6 +198,9 @@ func TestReporterKilledDuringDelivery(t *testing.T) {
 				}
 				w.pass(18*time.Second - time.Millisecond)
 				w.wantWhole(3)
+				if n := len(seen[actors.ReportDelivered](w)); n != tt.told {
+					t.Errorf("%d were told to be delivered, want %d", n, tt.told)
+				}
 				if n := w.core.mostInFlight(); n != 1 {
 					t.Errorf("%d deliveries were in flight at once", n)
 				}
@@ -222,65 +236,6 @@ const (
 	retryInitial = 100 * time.Millisecond
 	retryMax     = 5 * time.Second
 )
-
-// TestStopWithASafeSpool: nothing that outlives the process is waited for; what does not, is.
-func TestStopWithASafeSpool(t *testing.T) {
-	for name, tt := range map[string]struct {
-		durable  bool
-		fault    func(w *world, s *testSpool)
-		from, to time.Duration // that stopping takes
-	}{
-		"core is away, and the next try is scheduled": {true, func(w *world, _ *testSpool) { w.core.fault = away }, 0, 0},
-		"a delivery is under way, and fails": {true, func(w *world, _ *testSpool) {
-			w.core.fault = func(context.Context, wire.Delivery) error {
-				time.Sleep(22 * time.Second)
-				return status.Error(codes.Unavailable, "away")
-			}
-		}, 2 * time.Second, 2 * time.Second},
-		"it can't be read": {true, func(_ *world, s *testSpool) {
-			s.before("next", func(int) error { return errors.New("input/output error") })
-		}, 0, 0},
-		"an append is under way": {true, func(w *world, s *testSpool) {
-			w.core.fault = away
-			s.before("append", func(n int) error {
-				if n == 3 { // at 20 s, until 27 s
-					time.Sleep(7 * time.Second)
-				}
-				return nil
-			})
-		}, 7 * time.Second, 7 * time.Second},
-		"it is safe only later": {true, func(w *world, s *testSpool) {
-			w.core.fault = away
-			s.before("safe", func(n int) error {
-				if n == 1 {
-					return errors.New("disk full")
-				}
-				return nil
-			})
-		}, time.Millisecond, 5 * time.Second},
-		"it is not safe": {false, func(w *world, _ *testSpool) { w.core.fault = away }, 9 * time.Second, 10 * time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			runSpool(t, settings(3, 1, 10*time.Second, time.Second), func(w *world, s *testSpool) {
-				s.durable = tt.durable
-				tt.fault(w, s)
-				w.start()
-				w.pass(20 * time.Second)
-				began := time.Now()
-				w.stop()
-				if took := time.Since(began); took < tt.from || took > tt.to {
-					t.Errorf("stopping took %v, want %v to %v", took, tt.from, tt.to)
-				}
-				if kept, _ := s.Kept(); kept != 3 {
-					t.Errorf("%d reports are kept, want all three", kept)
-				}
-				if dropped := seen[actors.ReportDropped](w); len(dropped) > 0 {
-					t.Errorf("told to be dropped: %v", dropped)
-				}
-			})
-		})
-	}
-}
 
 // TestStateGoesWithTheReport, and a next process asks for results on from there.
 func TestStateGoesWithTheReport(t *testing.T) {
