@@ -39,6 +39,7 @@ func TestMemoryByManyAtOnce(t *testing.T) {
 					if tooOld, noRoom, err := m.Append(fmt.Sprint(w, "/", n), start, []byte("x"), nil); tooOld != nil || noRoom != nil || err != nil {
 						t.Errorf("append: %v, %v, %v", tooOld, noRoom, err)
 					}
+					_, _ = m.Kept()
 				}
 			})
 		}
