@@ -9,7 +9,7 @@
 //     and what is allowed. Only what is no TOML ends the reading of the file, at that place.
 //   - What cannot be understood is an error, never ignored. The one exception are POLLER_* variables
 //     that name no key, because Kubernetes injects such names: they make one warning.
-//   - Files that the configuration names (certificates, keys) are not opened.
+//   - Files and directories that the configuration names (certificates, keys, state_dir) are not opened.
 //   - The time to load grows linearly in agents.
 //
 // All functions are safe to call from several goroutines. A Config is plain data; treat it as read-only.
@@ -46,9 +46,9 @@ const (
 
 // Values of Config.StateDir that are no path.
 const (
-	// StateAuto is the directory that systemd gives, else the user's own for state.
+	// StateAuto is the directory that the service manager gave us, else one of the user's.
 	StateAuto = "auto"
-	// StateMemory keeps nothing on disk.
+	// StateMemory means that nothing is kept on disk.
 	StateMemory = "memory"
 )
 
@@ -62,8 +62,8 @@ type Config struct {
 	SourceIP string
 	// KVStoreID is passed on to core.
 	KVStoreID string
-	// StateDir is where reports are kept until core has them, and where results stand: StateAuto,
-	// StateMemory, or an absolute path, which is not opened here.
+	// StateDir is StateAuto, StateMemory or the absolute path of a directory, which nobody has looked at: what
+	// StateAuto comes to, and whether the directory is there, is found when the poller starts.
 	StateDir string
 	// ShutdownTimeout bounds an orderly stop.
 	ShutdownTimeout time.Duration

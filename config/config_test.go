@@ -68,7 +68,7 @@ func TestFull(t *testing.T) {
 		Mode: check.TLSMutual, CertFile: "/etc/poller/poller.pem", KeyFile: "/etc/poller/poller.key", CAFile: "/etc/poller/ca.pem",
 	}
 	want := &Config{
-		PollerID: "edge-7", Partition: "north", SourceIP: "edge-7.example", KVStoreID: "kv", StateDir: "memory",
+		PollerID: "edge-7", Partition: "north", SourceIP: "edge-7.example", KVStoreID: "kv", StateDir: "/var/lib/poller",
 		ShutdownTimeout: 20 * time.Second,
 		Log:             Log{Level: "debug", Format: "json"},
 		Core: Core{
@@ -237,7 +237,7 @@ func TestLoad(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "poller.toml")
-	text := minimal + `tls = { mode = "tls", ca_file = "ca.pem" }`
+	text := minimal + "state_dir = \"./state/\"\n" + `tls = { mode = "tls", ca_file = "ca.pem" }`
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -247,6 +247,9 @@ func TestLoad(t *testing.T) {
 	}
 	if want := filepath.Join(dir, "ca.pem"); c.TLS.CAFile != want {
 		t.Errorf("ca_file is %q, want it in the file's directory: %q", c.TLS.CAFile, want)
+	}
+	if want := filepath.Join(dir, "state"); c.StateDir != want {
+		t.Errorf("state_dir is %q, want it in the file's directory: %q", c.StateDir, want)
 	}
 	for name, want := range map[string]string{
 		filepath.Join(dir, "gone.toml"): "cannot read the configuration file: no such file or directory; " +
@@ -276,6 +279,28 @@ func TestLoadWithoutFile(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
 	}
+}
+
+// TestStateDir: what state_dir comes to, where it is right.
+func TestStateDir(t *testing.T) {
+	t.Parallel()
+	for written, want := range map[string]string{
+		"auto": "auto", "memory": "memory", "./memory": "/etc/poller/memory", "spool": "/etc/poller/spool", "../x": "/etc/x",
+		"/var/lib//poller/": "/var/lib/poller", "/srv/a $b/~c": "/srv/a $b/~c", "./~c": "/etc/poller/~c",
+	} {
+		c, _ := mustParse(t, minimal+"state_dir = "+Quote(written))
+		if c.StateDir != want {
+			t.Errorf("in the file, %q comes to %q, want %q", written, c.StateDir, want)
+		}
+		src := Source{Environ: []string{"POLLER_STATE_DIR=" + written}}
+		c, _, err := parse("/etc/poller/poller.toml", []byte(minimal+`state_dir = "/else"`), src, noAddresses)
+		if err != nil || c.StateDir != want {
+			t.Errorf("in the environment, %q comes to %+v, error %v; want %q", written, c, err, want)
+		}
+	}
+	// In memory the spool may be smaller than on disk, where 1MiB is enough.
+	mustParse(t, minimal+"state_dir = \"memory\"\ncore.max_message = \"64KiB\"\nspool.max_bytes = \"64KiB\"")
+	mustParse(t, minimal+"core.max_message = \"64KiB\"\nspool.max_bytes = \"1MiB\"")
 }
 
 // TestSample loads the sample that operators copy, and wants nothing in it to be noteworthy.

@@ -19,6 +19,9 @@ const (
 	maxDuration = int64(365 * 24 * time.Hour) // longer is a slip, and sums of times must not overflow
 )
 
+// minDisk bounds spool.max_bytes from below where the spool is on disk.
+const minDisk = 1 << 20
+
 // minTimeout bounds the time of a run from below: less is a slip in the unit, and would fail every run.
 const minTimeout = 10 * time.Millisecond
 

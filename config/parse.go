@@ -27,10 +27,8 @@ func parse(name string, text []byte, src Source, addresses addressesFunc) (*Conf
 	l.bind(c, root)
 	l.validate(c)
 	dir := directory(name)
+	c.StateDir = resolveStateDir(c.StateDir, dir)
 	l.identities(c, root, dir)
-	if c.StateDir != StateAuto && c.StateDir != StateMemory {
-		resolvePath(&c.StateDir, dir)
-	}
 	reader := &agentReader{layers: l, config: c, dir: dir}
 	c.Agents = reader.read(agents)
 	if !l.bad["source_ip"] {
@@ -69,6 +67,10 @@ func (l *layers) validate(c *Config) {
 		}
 		l.at(l.origins[key], key, "found spool.max_bytes %q below core.max_message %q; the spool must hold at least one report of full size",
 			formatSize(c.Spool.MaxBytes), formatSize(c.Core.MaxMessage))
+	}
+	if c.Spool.MaxBytes < minDisk && c.StateDir != StateMemory && !l.bad["spool.max_bytes"] && !l.bad["state_dir"] {
+		l.at(l.origins["spool.max_bytes"], "spool.max_bytes", "found %q, want at least %q where reports are kept on disk, because they are kept in files of a good size; "+
+			`less is allowed with state_dir = "memory"`, formatSize(c.Spool.MaxBytes), formatSize(minDisk))
 	}
 }
 
@@ -168,15 +170,21 @@ func checkIdentity(p *problems, tls *check.TLS, table string, where func(key str
 	}
 }
 
-func resolvePaths(tls *check.TLS, dir string) {
-	for _, file := range []*string{&tls.CertFile, &tls.KeyFile, &tls.CAFile} {
-		resolvePath(file, dir)
+func resolveStateDir(path, dir string) string {
+	switch {
+	case path == StateAuto || path == StateMemory:
+		return path
+	case filepath.IsAbs(path):
+		return filepath.Clean(path)
 	}
+	return filepath.Join(dir, path)
 }
 
-func resolvePath(path *string, dir string) {
-	if *path != "" && !filepath.IsAbs(*path) {
-		*path = filepath.Join(dir, *path)
+func resolvePaths(tls *check.TLS, dir string) {
+	for _, file := range []*string{&tls.CertFile, &tls.KeyFile, &tls.CAFile} {
+		if *file != "" && !filepath.IsAbs(*file) {
+			*file = filepath.Join(dir, *file)
+		}
 	}
 }
 

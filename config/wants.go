@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -93,13 +95,29 @@ func wantServerName(s string) string {
 	return "want the host name or address in the server's certificate"
 }
 
+// wantStateDir is for a path or one of two words. A slip in a word must not pass for the name of a directory.
 func wantStateDir(s string) string {
+	words := []string{StateAuto, StateMemory}
+	const want = `want "auto", "memory" or the path of a directory such as "/var/lib/poller"`
 	switch {
-	case strings.TrimSpace(s) != s, s == "", strings.ContainsRune(s, 0):
-	case s == StateAuto, s == StateMemory, strings.ContainsAny(s, `/\`), s == ".":
+	case slices.Contains(words, s):
 		return ""
+	case s == "":
+		return want
+	case strings.TrimSpace(s) != s:
+		return want + ", without spaces around it"
+	case strings.IndexFunc(s, unicode.IsControl) >= 0:
+		return want + ", without control characters such as line breaks"
+	case strings.HasPrefix(s, "~") || strings.HasPrefix(s, "$") || strings.Contains(s, "${"):
+		return "which is no shell's to expand; write the path in full"
+	case strings.Contains(s, "://"):
+		return want + ", not a URL"
+	case filepath.Clean(s) == string(filepath.Separator):
+		return "which is the root of the file system; " + want
+	case !strings.ContainsAny(s, `/\`) && nearest(strings.ToLower(s), words) != "":
+		return want + suggestText(strings.ToLower(s), words) + ` A directory of that name is written "./` + s + `"`
 	}
-	return `want "auto", "memory", or the path of a directory, with a "/" in it`
+	return ""
 }
 
 func wantTLSMode(s string) string {

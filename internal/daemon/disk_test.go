@@ -184,19 +184,19 @@ func TestOutageBeyondTheBounds(t *testing.T) {
 	for _, whenFull := range []string{config.DropOldest, config.DropNewest} {
 		t.Run(whenFull, func(t *testing.T) {
 			run(t, func(w *world) {
-				const cycles = 200
+				const cycles = 120
 				dir := t.TempDir()
-				w.checker("127.2.0.1:1", sim.Text(strings.Repeat("x", 4<<10)))
+				w.checker("127.2.0.1:1", sim.Text(strings.Repeat("x", 16<<10)))
 				core := w.coreHost()
 				defer core.Stop()
 				w.setFault(core, sim.Fault{Kind: sim.KindDown})
 				w.log = new(bytes.Buffer)
 				w.startWith(onDisk(dir, agents("a", 1, 1, "127.2.0.1:1")+
-					fmt.Sprintf("[spool]\nmax_bytes = \"480KiB\"\nwhen_full = %q\n", whenFull)))
+					fmt.Sprintf("[spool]\nmax_bytes = \"1MiB\"\nwhen_full = %q\n", whenFull)))
 				began := time.Now().Unix()
 				w.pass(cycles*5*time.Second - time.Second)
 				kept, size := w.daemon.Kept()
-				if segment := int64(30 << 10); size > 480<<10 || size < 480<<10-segment-5<<10 {
+				if segment := int64(64 << 10); size > 1<<20 || size < 1<<20-segment-17<<10 {
 					t.Errorf("%d bytes are kept", size)
 				}
 				w.setFault(core, sim.Fault{})

@@ -11,54 +11,99 @@ import (
 	"github.com/serviceradar/poller/config"
 )
 
-// StateDir returns the directory that the configuration means: empty if nothing is kept on disk.
-func StateDir(cfg *config.Config) (string, error) {
-	dir, _, err := stateDir(cfg)
-	return dir, err
+// stateDir is what state_dir comes to.
+type stateDir struct {
+	path string // empty if nothing is kept on disk
+	from string // who named it, for messages
+	// create tells that it is the user's, and made when it is missed. Others may be a volume that is
+	// not mounted: what would be written in its place is never found again.
+	create bool
 }
 
-// stateDir is StateDir, and tells whether the directory is ours to make.
-func stateDir(cfg *config.Config) (dir string, ours bool, err error) {
+// StateDir returns the directory in which the poller keeps its state, by cfg.StateDir and the environment;
+// empty if nothing is kept on disk. StateAuto is the first of $STATE_DIRECTORY, which systemd sets, else
+// $XDG_STATE_HOME/poller, else $HOME/.local/state/poller; if none of them is set, that is an error. The file
+// system is not touched.
+func StateDir(cfg *config.Config) (string, error) {
+	dir, err := findStateDir(cfg)
+	return dir.path, err
+}
+
+// prepareStateDir returns the same as StateDir, and sees to it that the directory can be used: the user's is
+// created, with mode 0700, any other must exist. An error says what is wrong with it and what to do.
+func prepareStateDir(cfg *config.Config) (string, error) {
+	dir, err := findStateDir(cfg)
+	if err != nil || dir.path == "" {
+		return "", err
+	}
+	if dir.create {
+		if err := os.MkdirAll(dir.path, 0o700); err != nil {
+			return "", fmt.Errorf(`state directory %s (from %s) cannot be created: %w; set state_dir to a directory that exists, or to "memory"`,
+				dir.path, dir.from, cause(err))
+		}
+	}
+	if err := dir.usable(access); err != nil {
+		return "", err
+	}
+	return dir.path, nil
+}
+
+func findStateDir(cfg *config.Config) (stateDir, error) {
 	switch cfg.StateDir {
 	case config.StateMemory:
-		return "", false, nil
+		return stateDir{}, nil
 	case config.StateAuto:
 	default:
-		return cfg.StateDir, false, nil
+		return stateDir{path: cfg.StateDir, from: "state_dir"}, nil
 	}
-	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
-		return dir, false, nil
+	for path := range strings.SplitSeq(os.Getenv("STATE_DIRECTORY"), ":") {
+		if path != "" {
+			return stateDir{path: path, from: "$STATE_DIRECTORY"}, nil
+		}
 	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "poller"), true, nil
+	// A relative path is as good as none: it would be another directory each time, by where the poller is started.
+	for _, v := range []struct{ name, below string }{{"XDG_STATE_HOME", "poller"}, {"HOME", ".local/state/poller"}} {
+		if base := os.Getenv(v.name); filepath.IsAbs(base) {
+			return stateDir{path: filepath.Join(base, filepath.FromSlash(v.below)), from: "$" + v.name, create: true}, nil
+		}
 	}
-	if home, err := os.UserHomeDir(); err == nil && filepath.IsAbs(home) {
-		return filepath.Join(home, ".local", "state", "poller"), true, nil
-	}
-	return "", false, errors.New(`state_dir is "auto", and none of $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME says where that is: ` +
+	return stateDir{}, errors.New(`state_dir is "auto", but neither $STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is set to an absolute path; ` +
 		`set state_dir to the path of a directory, or to "memory" to keep nothing on disk`)
 }
 
-// prepareStateDir returns the directory when it is there; empty if nothing is kept on disk. The user's own is made
-// if need be. Any other has to exist, for it may be on something that is not mounted now.
-func prepareStateDir(cfg *config.Config) (string, error) {
-	dir, ours, err := stateDir(cfg)
-	if err != nil || dir == "" {
-		return "", err
-	}
-	if ours {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return "", fmt.Errorf("make the directory of the state: %w", err)
-		}
-	}
-	info, err := os.Stat(dir)
+// usable returns what is wrong with the directory, which mayUse is asked about last.
+func (d stateDir) usable(mayUse func(path string) error) error {
+	info, err := os.Stat(d.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("the state directory %s does not exist: make it, as the user that the poller runs as, with mkdir -m 0700 %s, or mount what it is on", dir, dir)
+		return fmt.Errorf("state directory %s (from %s) does not exist; create it: mkdir -m 0700 %[1]s, owned by the user that the poller runs as, "+
+			"or mount the volume that it is on", d.path, d.from)
 	case err != nil:
-		return "", fmt.Errorf("look at the state directory: %w", err)
+		return fmt.Errorf("state directory %s (from %s) cannot be looked at%s: %w; let the user that the poller runs as reach it",
+			d.path, d.from, asUser(), cause(err))
 	case !info.IsDir():
-		return "", fmt.Errorf("the state directory %s is no directory: set state_dir to one", dir)
+		return fmt.Errorf("state directory %s (from %s) is not a directory; set state_dir to one", d.path, d.from)
 	}
-	return dir, nil
+	if err := mayUse(d.path); err != nil {
+		return fmt.Errorf("state directory %s (from %s) cannot be written to%s%s: %w; let it be owned by the user that the poller runs as, "+
+			"on a file system that can be written to", d.path, d.from, asUser(), owner(info), cause(err))
+	}
+	return nil
+}
+
+// asUser says who we are, where users have numbers.
+func asUser() string {
+	uid := os.Geteuid()
+	if uid < 0 {
+		return ""
+	}
+	return fmt.Sprintf(" by uid %d", uid)
+}
+
+// cause leaves out the path, which the message names already.
+func cause(err error) error {
+	if path, ok := errors.AsType[*fs.PathError](err); ok && path.Err != nil {
+		return path.Err
+	}
+	return err
 }
