@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
@@ -207,6 +208,9 @@ func TestOutageBeyondTheBounds(t *testing.T) {
 					numbers = append(numbers, (r.Timestamp-began)/5)
 				}
 				dropped := len(witnessed[actors.ReportDropped](w))
+				if lines, want := strings.Count(w.log.String(), "report dropped"), bits.Len(uint(dropped)); lines != want {
+					t.Errorf("%d lines tell of dropped reports, want %d", lines, want)
+				}
 				if want := promised(whenFull, kept, dropped, cycles+3); !slices.Equal(numbers, want) {
 					t.Errorf("core has cycles %v, want %v", numbers, want)
 				}

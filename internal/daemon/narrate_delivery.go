@@ -25,8 +25,7 @@ func (n *narrator) delivery(now time.Time, event actors.Event) {
 	case actors.SpoolUnreadable:
 		n.unreadable(now, e)
 	case actors.ReportDropped:
-		n.lost(now, fmt.Sprintf("report %s dropped: %s", e.ID, e.Cause))
-		n.log.Error().Str("report", e.ID).Str("cause", e.Cause).Int("dropped_total", n.dropped).Msg("report dropped: its statuses are lost")
+		n.reportDropped(now, e)
 	case actors.ReportSplit:
 		n.log.Warn().Str("report", e.ID).Int("parts", e.Parts).Int("limit", e.Limit).
 			Msg("core finds this too large, or is short of resources; it gets it in smaller parts. If this repeats, lower core.max_message")
@@ -37,6 +36,20 @@ func (n *narrator) delivery(now time.Time, event actors.Event) {
 		n.readable()
 		n.deliveryFailed(now, e)
 	}
+}
+
+// reportDropped: a spool drops whole segments, which may have tens of thousands of reports. Of one cause the 1st,
+// 2nd, 4th, … is told; all are at level debug.
+func (n *narrator) reportDropped(now time.Time, e actors.ReportDropped) {
+	n.lost(now, fmt.Sprintf("report %s dropped: %s", e.ID, e.Cause))
+	if e.Cause != n.dropping {
+		n.dropping, n.drops = e.Cause, 0
+	}
+	level := zerolog.DebugLevel
+	if n.drops++; powerOfTwo(n.drops) {
+		level = zerolog.ErrorLevel
+	}
+	n.log.WithLevel(level).Str("report", e.ID).Str("cause", e.Cause).Int("dropped_total", n.dropped).Msg("report dropped: its statuses are lost")
 }
 
 func (n *narrator) unreadable(now time.Time, e actors.SpoolUnreadable) {
@@ -65,7 +78,9 @@ func (n *narrator) delivered(now time.Time, e actors.ReportDelivered) {
 		n.log.Debug().Str("report", e.ID).Stringer("took", e.Took.Round(time.Microsecond)).Int("kept", e.Kept).Msg("report delivered")
 	}
 	n.failing = 0
-	n.losing = n.losing && e.Kept > 0
+	if e.Kept == 0 {
+		n.losing, n.dropping = false, ""
+	}
 	n.keeps(now, e.Kept)
 }
 

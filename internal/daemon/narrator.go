@@ -50,9 +50,13 @@ type narrator struct {
 	// losing: the queue has not been empty since then. Keeping is why reports can't be kept; empty if not so.
 	losing  bool
 	keeping string
-	aside   int    // reports, or parts of reports, set aside since the start
-	unread  int    // times in a row that the oldest report could not be read
-	reading string // why it can't be; empty if it can
+	// dropping is why reports were dropped last, drops how many in a row were for that; empty if the queue has
+	// been empty since.
+	dropping string
+	drops    int
+	aside    int    // reports, or parts of reports, set aside since the start
+	unread   int    // times in a row that the oldest report could not be read
+	reading  string // why it can't be; empty if it can
 	// unsafe is why reports are not on disk, unmarked why the read position is not; empty if they are.
 	unsafe, unmarked string
 	damaged          int // things in the spool that could not be read

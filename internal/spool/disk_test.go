@@ -69,6 +69,39 @@ func (d *disk) drain() (ids []string) {
 	}
 }
 
+// TestRemovedByHand: when somebody removes the files, or the directory, of a spool that is in use, no report is said to be
+// safe that nobody would find.
+func TestRemovedByHand(t *testing.T) {
+	t.Parallel()
+	d := openDisk(t, roomy)
+	d.append("a", 10)
+	d.append("b", 10)
+	for _, name := range d.list("") {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.append("c", 10)
+	if err := d.Safe(); err != nil || len(d.events) > 0 {
+		t.Errorf("Safe: %v; told %+v", err, d.events)
+	}
+	d.reopen()
+	if diff := cmp.Diff([]string{"a", "b", "c"}, d.drain()); diff != "" || len(d.events) > 0 {
+		t.Errorf("(-want +got):\n%s; told %+v", diff, d.events)
+	}
+	d.append("d", 10)
+	if err := os.RemoveAll(d.dir); err != nil {
+		t.Fatal(err)
+	}
+	d.append("e", 10)
+	if err := d.Safe(); err == nil || d.told() != "PositionUnsafe Unsafe" && d.told() != "Unsafe" {
+		t.Errorf("Safe: %v; told %s", err, d.told())
+	}
+	if diff := cmp.Diff([]string{"d", "e"}, d.drain()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 var roomy = Config{MaxBytes: 1 << 20, MaxAge: time.Hour}
 
 func TestDiskKeepsOrderOverOpenings(t *testing.T) {

@@ -160,6 +160,9 @@ func (d *directory) sync() error {
 
 func (d *directory) at(name string) string { return filepath.Join(d.path, name) }
 
+// errRemoved is the error of a file that somebody removed while it was written.
+var errRemoved = errors.New("somebody removed it")
+
 // openFile is a file of a directory.
 type openFile struct {
 	file *os.File
@@ -175,7 +178,25 @@ func (f *openFile) Truncate(size int64) error {
 	return failed("truncate", f.path, f.file.Truncate(size))
 }
 
-func (f *openFile) Sync() error { return failed("sync", f.path, f.file.Sync()) }
+// Sync fails, too, if the file has been removed: nobody would find in it what was written.
+func (f *openFile) Sync() error {
+	err := f.file.Sync()
+	if err == nil {
+		err = f.there()
+	}
+	return failed("sync", f.path, err)
+}
+
+func (f *openFile) there() error {
+	info, err := f.file.Stat()
+	if err != nil {
+		return err
+	}
+	if links, ok := linksTo(info); ok && links == 0 {
+		return errRemoved
+	}
+	return nil
+}
 
 func (f *openFile) Close() error { return failed("close", f.path, f.file.Close()) }
 
