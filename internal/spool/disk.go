@@ -37,15 +37,17 @@ type Disk struct {
 	marks     marks
 	marksFile file
 	marksErr  error // why the marks are not saved
+	marksSafe bool  // the marks that were saved last are durable
 	reserved  bool  // there is a reserve
 
-	reports int   // kept
-	bytes   int64 // that these take
-	lent    *record
-	recent  recent
-	state   map[string]string
-	aside   []asideFile
-	closed  bool
+	memoryLimit int64 // MemoryLimit
+	reports     int   // kept
+	bytes       int64 // that these take
+	lent        *record
+	recent      recent
+	state       map[string]string
+	aside       []asideFile
+	closed      bool
 }
 
 // segment is a file of reports, or what was made of two of them.
@@ -64,6 +66,10 @@ type segment struct {
 	loaded  bool
 	// rewrite: what is in it is to be written again, with the next report.
 	rewrite bool
+	// whole: the state that the segments before it come to is in it, too.
+	whole bool
+	// junk: nothing in it can be read.
+	junk bool
 	// retried: it is a single report that was put back by hand, before all others, and has no number.
 	retried bool
 }
@@ -302,10 +308,21 @@ func (d *Disk) advance(to, done uint64) {
 	m.position = to
 }
 
-// removeEmpty removes the segments that have no report left, but for the one that is written.
+// removeEmpty removes the segments that have no report left, but for the one that is written, and for what
+// has the state, until a new one has it.
 func (d *Disk) removeEmpty() {
+	last := d.tail()
+	state := make(map[*segment]bool)
+	for _, s := range slices.Backward(d.segments) {
+		if len(d.state) == 0 || s.retried {
+			break
+		}
+		if state[s] = !s.junk; s.whole {
+			break
+		}
+	}
 	d.segments = slices.DeleteFunc(d.segments, func(s *segment) bool {
-		if s.reports > 0 || s == d.tail() && d.current != nil {
+		if s.reports > 0 || s == last && d.current != nil || state[s] {
 			return false
 		}
 		return d.removeFiles(s)

@@ -29,7 +29,7 @@ type marks struct {
 const (
 	marksName = "marks"
 	// sector is what a disk writes wholly or not at all. Of the two copies, each in a sector of its
-	// own, the older one is overwritten.
+	// own, one is safe while the other is overwritten.
 	sector    = 512
 	marksSize = 8 + 8*8 + 4
 )
@@ -75,7 +75,10 @@ func decodeMarks(content []byte) (newest marks, copies int, err error) {
 // saveMarks writes the marks, and if durable is set waits until they are safe. If that fails, a file of its
 // own takes them: what a disk failed to write once is not to be relied on.
 func (d *Disk) saveMarks(durable bool) error {
-	d.marks.generation++
+	if d.marks.generation++; !d.marksSafe { // so it is the same copy as last time
+		d.marks.generation++
+	}
+	d.marksSafe = false
 	err := d.overwriteMarks(durable)
 	if isFull(err) && d.useReserve() {
 		err = d.overwriteMarks(durable)
@@ -87,6 +90,7 @@ func (d *Disk) saveMarks(durable bool) error {
 		d.tell(PositionUnsafe{Err: err})
 	}
 	d.marksErr = err
+	d.marksSafe = d.marksSafe || durable && err == nil
 	return err
 }
 
@@ -116,7 +120,21 @@ func (d *Disk) replaceMarks() error {
 	if err != nil {
 		return err
 	}
-	d.marksFile = file
+	d.marksFile, d.marksSafe = file, true
+	return nil
+}
+
+// openMarks opens the marks that were read, and makes sure that they are safe: the process that wrote them may have been
+// killed before it did.
+func (d *Disk) openMarks() error {
+	file, err := d.files.open(marksName)
+	if err != nil {
+		return err
+	}
+	if file.Sync() != nil {
+		return file.Close() // another file takes them
+	}
+	d.marksFile, d.marksSafe = file, true
 	return nil
 }
 

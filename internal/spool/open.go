@@ -3,6 +3,7 @@ package spool
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,7 +27,7 @@ func open(fs files, cfg Config) (*Disk, error) {
 
 func newDisk(fs files, cfg Config) *Disk {
 	return &Disk{
-		cfg: cfg, segmentSize: max(min(maxSegment, cfg.MaxBytes/16), 1), files: fs,
+		cfg: cfg, segmentSize: max(min(maxSegment, cfg.MaxBytes/16), 1), files: fs, memoryLimit: MemoryLimit,
 		unlock: func() error { return nil }, state: make(map[string]string),
 	}
 }
@@ -105,20 +106,21 @@ func (in *inventory) takeSegment(name string) error {
 		dm.bytes = bytes.Clone(dm.bytes) // or it would keep the whole file
 		in.damages[name] = append(in.damages[name], dm)
 	}
+	s := &segment{names: []string{name}, whole: len(damages) == 0, junk: len(records) == 0}
 	for _, r := range records {
 		switch r.kind {
 		case kindState:
 			d.state = maps.Clone(r.state)
+			s.whole = true
 		case kindReport:
 			maps.Copy(d.state, r.state)
 			in.seen = max(in.seen, r.number)
 		case kindAside, kindDamage:
 		}
 	}
-	s := &segment{names: []string{name}}
 	s.take(d.kept(records))
-	if len(in.segments) > 0 {
-		if previous := in.segments[len(in.segments)-1]; s.reports > 0 && s.records[0].number <= previous.last {
+	for _, previous := range slices.Backward(in.segments) {
+		if s.reports > 0 && s.records[0].number <= previous.last {
 			return in.join(previous, s)
 		}
 	}
@@ -141,7 +143,7 @@ func (in *inventory) join(previous, s *segment) error {
 	if err != nil {
 		return err
 	}
-	*previous = segment{names: names, rewrite: true}
+	*previous = segment{names: names, rewrite: true, whole: previous.whole || s.whole}
 	previous.take(all)
 	previous.unload()
 	return nil
@@ -197,12 +199,11 @@ func (d *Disk) recover(in *inventory) error {
 	}
 	fresh := in.copies == 0 && len(in.segments) == 0
 	if in.copies > 0 {
-		file, err := d.files.open(marksName)
-		if err != nil {
+		if err := d.openMarks(); err != nil {
 			return err
 		}
-		d.marksFile = file
 	}
+	d.syncTail() // before the marks tell of what is in it
 	damaged := d.recoverDamage(in)
 	lost := d.settleMarks(in, damaged)
 	if err := d.saveMarks(true); err != nil && !isFull(err) {
@@ -265,13 +266,34 @@ func (d *Disk) settleMarks(in *inventory, damaged int) (lost int) {
 	return lost
 }
 
-// loadTail loads the last segment if it is small, or two in one, so that it is written again with the next report:
-// else each start would leave a segment of its own.
+// loadTail loads the last segment if it is small, so that it is written again with the next report: else each
+// start would leave a segment of its own. So it does if it is two in one, or can't be made safe.
 func (d *Disk) loadTail() error {
 	s := d.tail()
-	if s == nil || s.retried || s.bytes > d.segmentSize/8 && len(s.names) == 1 {
+	if s == nil || s.retried {
 		return nil
 	}
-	s.rewrite = true
+	if s.rewrite = s.rewrite || s.bytes <= d.segmentSize/8; !s.rewrite {
+		return nil
+	}
 	return d.load(s)
+}
+
+// syncTail makes the last segment safe: the process that wrote it may have been killed before it did.
+func (d *Disk) syncTail() {
+	s := d.tail()
+	if s == nil || s.retried {
+		return
+	}
+	var errs []error
+	for _, name := range s.names {
+		f, err := d.files.open(name)
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		errs = append(errs, err)
+	}
+	if errors.Join(append(errs, d.files.sync())...) != nil {
+		s.rewrite = true
+	}
 }

@@ -11,7 +11,7 @@ import (
 // bounded, too.
 func (d *Disk) write() (dropped []string) {
 	err := d.flush()
-	for err != nil && d.pendingBytes > MemoryLimit {
+	for err != nil && d.pendingBytes > d.memoryLimit {
 		if d.cfg.DropNewest {
 			newest := d.pending[len(d.pending)-1]
 			d.pending = d.pending[:len(d.pending)-1]
@@ -69,11 +69,10 @@ func (d *Disk) batch() []*record {
 
 // writeBatch writes reports, and returns when they are safe.
 func (d *Disk) writeBatch(batch []*record) error {
-	var size int64
 	for i, r := range batch {
 		r.number = d.marks.written + uint64(i)
-		size += r.size()
 	}
+	size := sizeOf(batch)
 	s := d.tail()
 	if d.current != nil && (s.reports == 0 && s.size < d.segmentSize || s.size+size <= d.segmentSize) {
 		err := d.extend(s, batch)
@@ -83,6 +82,13 @@ func (d *Disk) writeBatch(batch []*record) error {
 		return err
 	}
 	return d.begin(batch)
+}
+
+func sizeOf(records []*record) (size int64) {
+	for _, r := range records {
+		size += r.size()
+	}
+	return size
 }
 
 // extend writes reports to the end of the current segment.
@@ -109,27 +115,37 @@ func (d *Disk) extend(s *segment, batch []*record) error {
 	return nil
 }
 
-// begin writes reports to a new segment, before them those of the last one if that is to be written again.
+// begin writes reports to a new segment, before them those of the last one if that is to be written again;
+// to one of their own, if they are too much for one.
 func (d *Disk) begin(batch []*record) error {
 	d.closeCurrent()
 	again := d.tail()
 	if again != nil && !again.rewrite {
 		again = nil
 	}
-	s := &segment{salt: rand.Uint32(), loaded: true} //nolint:gosec // no secret
+	if again != nil && again.reports > 0 && len(batch) > 0 && again.bytes+sizeOf(batch) > d.segmentSize {
+		if err := d.begin(nil); err != nil {
+			return err
+		}
+		return d.begin(batch)
+	}
+	s := &segment{salt: rand.Uint32(), loaded: true, whole: true} //nolint:gosec // no secret
 	s.names = []string{segmentName(d.marks.segment, s.salt)}
 	d.marks.segment++
 	if again != nil {
 		s.take(again.records)
 	}
-	s.take(batch)
 	var b []byte
-	if len(d.state) > 0 {
-		b = (&record{kind: kindState, state: d.state}).appendTo(b, s.salt, 0)
-	}
 	for _, r := range s.records {
 		b = r.appendTo(b, s.salt, 0)
 	}
+	if len(d.state) > 0 { // behind those, which have older values
+		b = (&record{kind: kindState, state: d.state}).appendTo(b, s.salt, 0)
+	}
+	for _, r := range batch {
+		b = r.appendTo(b, s.salt, 0)
+	}
+	s.take(batch)
 	s.size = int64(len(b))
 	file, err := d.createSegment(s.names[0], b)
 	if err != nil {
