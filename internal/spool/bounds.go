@@ -34,8 +34,7 @@ func (d *Disk) dropOldest() (ids []string, ok bool) {
 	}
 	for i, r := range d.pending {
 		if r != d.lent {
-			d.pending = slices.Delete(d.pending, i, i+1)
-			d.forgetPending(r)
+			d.dropPending(i)
 			return []string{r.id}, true
 		}
 	}
@@ -49,20 +48,33 @@ func (d *Disk) loadedFirst(s *segment) *record {
 	return s.records[0]
 }
 
-// dropOld drops the reports that are too old.
+// dropOld drops the reports that are too old, up to the first that is not: what is done is so in order.
 func (d *Disk) dropOld(now time.Time) (ids []string) {
-	old := func(r *record) bool { return now.Sub(r.at) > d.cfg.MaxAge }
+	young := false
+	old := func(r *record) bool {
+		young = young || now.Sub(r.at) <= d.cfg.MaxAge
+		return !young
+	}
 	for _, s := range slices.Clone(d.segments) {
-		if s.reports > 0 && now.Sub(s.oldest) > d.cfg.MaxAge {
-			ids = append(ids, d.dropFrom(s, old)...)
+		if s.reports == 0 {
+			continue
+		}
+		if now.Sub(s.oldest) <= d.cfg.MaxAge || d.load(s) != nil && now.Sub(s.newest) <= d.cfg.MaxAge {
+			return ids
+		}
+		if ids = append(ids, d.dropFrom(s, old)...); young {
+			return ids
 		}
 	}
-	for _, r := range slices.Clone(d.pending) {
-		if r != d.lent && old(r) {
-			i := slices.Index(d.pending, r)
-			d.pending = slices.Delete(d.pending, i, i+1)
-			d.forgetPending(r)
+	for i := 0; i < len(d.pending); {
+		switch r := d.pending[i]; {
+		case r == d.lent:
+			i++
+		case old(r):
+			d.dropPending(i)
 			ids = append(ids, r.id)
+		default:
+			return ids
 		}
 	}
 	return ids
@@ -99,16 +111,12 @@ func (d *Disk) forget(s *segment) {
 	s.reports, s.bytes, s.records = 0, 0, nil
 }
 
-// dropPending removes the first n reports in memory.
-func (d *Disk) dropPending(n int) {
-	for _, r := range d.pending[:n] {
-		d.forgetPending(r)
-	}
-	d.pending = slices.Delete(d.pending, 0, n)
-}
-
-func (d *Disk) forgetPending(r *record) {
+// dropPending removes a report in memory, before which there is none but the one that is on its way to core.
+func (d *Disk) dropPending(i int) {
+	r := d.pending[i]
+	d.pending = slices.Delete(d.pending, i, i+1)
 	d.pendingBytes -= r.size()
 	d.bytes -= r.size()
 	d.reports--
+	d.passed(r.number)
 }

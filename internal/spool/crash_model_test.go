@@ -20,7 +20,9 @@ type promise struct {
 	disk *Disk
 	// memoryLimit is the Disk's, if it is not 0.
 	memoryLimit int64
-	faulty      bool // the disk failed since the last opening, or fails
+	openFailing func(*crashFiles) // opens what is left by a crash, before that is looked at
+	faulty      bool              // the disk failed some time
+	failing     bool              // it fails now
 
 	kept []entry // in order
 	// gone are done, in order, and may come again after a loss of power; if marksFail, after a kill, too.
@@ -36,12 +38,14 @@ type promise struct {
 	ends   int // since there was a new report
 
 	// While the operation under way did not return, and what it left is not settled by an opening:
-	adding  *entry // it is being appended,
-	old     []int  // for which these are too old
-	acking  int    // this is being acknowledged
-	torn    bool   // a write may have been cut off
-	forgot  bool   // the copy of something damaged was dropped, so that it may be told again
-	strange string // what was told without a reason
+	adding    *entry // it is being appended,
+	old       []int  // for which these are too old
+	acking    int    // this is being acknowledged
+	forgetful bool   // what was done while it was in memory only may have left its part of the state behind, or not
+	torn      bool   // a write may have been cut off
+	forgot    bool   // the copy of something damaged was dropped, so that it may be told again
+	lost      int    // is told at the next opening
+	strange   string // what was told without a reason
 }
 
 // entry is a report that was appended.
@@ -52,6 +56,8 @@ type entry struct {
 	body  []byte
 	state map[string]string
 	sure  bool // Append returned, and Safe was nil
+	// doubtful: the disk failed to write it, and then the process was killed, so that nobody knows that any more.
+	doubtful bool
 }
 
 func (e entry) bytes() int64 {
@@ -85,6 +91,11 @@ func (m *promise) tell(e Event) {
 	switch e := e.(type) {
 	case PositionUnsafe:
 		m.marksFail = e.Err != nil
+	case Lost:
+		if m.disk == nil && e.Reports == m.lost {
+			return
+		}
+		m.strange = fmt.Sprintf("%T%+v", e, e)
 	case Damaged:
 		if m.torn || m.forgot {
 			return
@@ -128,11 +139,18 @@ func (m *promise) append(size int, after time.Duration, key string) {
 		m.t.Fatalf("Append %s dropped %q for their age, want %q", e.id, got, want)
 	}
 	m.appended(e, noRoom, len(tooOld) > 0)
+	if err := m.disk.Safe(); err != nil && !m.failing {
+		m.t.Fatalf("not safe, and the disk works: %v", err)
+	}
 }
 
+// tooOld are the first that are.
 func (m *promise) tooOld() (numbers []int) {
 	for _, e := range m.kept {
-		if m.now.Sub(e.at) > m.cfg.MaxAge && e.n != m.lent {
+		if m.now.Sub(e.at) <= m.cfg.MaxAge {
+			break
+		}
+		if e.n != m.lent {
 			numbers = append(numbers, e.n)
 		}
 	}
@@ -154,6 +172,7 @@ func (m *promise) drop(numbers []int) (dropped []entry) {
 
 func (m *promise) done(entries []entry) {
 	m.gone = append(m.gone, entries...)
+	m.forgetful = m.forgetful || slices.ContainsFunc(entries, func(e entry) bool { return !e.sure })
 	slices.SortFunc(m.gone, func(a, b entry) int { return cmp.Compare(a.n, b.n) })
 }
 
@@ -182,10 +201,15 @@ func (m *promise) appended(e entry, noRoom []string, durable bool) {
 	if (durable || len(dropped) > 0) && !m.marksFail {
 		m.gone = nil
 	}
-	if !refused {
+	after := maps.Clone(m.states[len(m.states)-1])
+	maps.Copy(after, e.state)
+	switch {
+	case refused && !m.faulty:
+	case refused: // but it may have been written
+		m.forgetful = true
+		m.states = slices.Insert(m.states, len(m.states)-1, after)
+	default:
 		m.kept = append(m.kept, e)
-		after := maps.Clone(m.states[len(m.states)-1])
-		maps.Copy(after, e.state)
 		m.states = append(m.states, after)
 		m.ends = 0
 	}
@@ -202,9 +226,11 @@ func (m *promise) settle() {
 		return
 	}
 	for i := range m.kept {
-		m.kept[i].sure = true
+		m.kept[i].sure = !m.kept[i].doubtful
 	}
-	m.states = m.states[len(m.states)-1:]
+	if !m.forgetful {
+		m.states = m.states[len(m.states)-1:]
+	}
 }
 
 func numbersOf(entries []entry) (numbers []int) {
@@ -245,12 +271,13 @@ func (m *promise) unfair(e entry, dropped []entry, refused bool) string {
 		}
 	}
 	need := total(m.kept) + e.bytes() - m.cfg.MaxBytes
-	if m.memoryLimit > 0 && m.disk.Safe() != nil {
-		if inMemory := unsafe + e.bytes() - m.memoryLimit; inMemory > 0 {
-			return m.unfairInMemory(dropped, refused, max(need, inMemory))
+	canFit := !m.cfg.DropNewest && lent+e.bytes() <= m.cfg.MaxBytes
+	if m.failing && (canFit || m.cfg.DropNewest) && (m.disk.Safe() != nil || !m.cfg.DropNewest) {
+		if inMemory := unsafe + e.bytes() - m.memoryLimit; inMemory > 0 && (unsafe > 0 || !m.cfg.DropNewest) {
+			return m.unfairInMemory(dropped, refused)
 		}
 	}
-	switch canFit := !m.cfg.DropNewest && lent+e.bytes() <= m.cfg.MaxBytes; {
+	switch {
 	case need > 0 && !canFit:
 		if !refused || len(dropped) > 0 {
 			return "it had to be refused, and nothing else"
@@ -265,7 +292,7 @@ func (m *promise) unfair(e entry, dropped []entry, refused bool) string {
 	return ""
 }
 
-func (m *promise) unfairInMemory(dropped []entry, refused bool, need int64) string {
+func (m *promise) unfairInMemory(dropped []entry, refused bool) string {
 	switch {
 	case m.cfg.DropNewest && (!refused || len(dropped) > 0):
 		return "memory is full: it had to be refused"
@@ -329,7 +356,7 @@ func (m *promise) ack() {
 func (m *promise) setAside(size int) {
 	id := fmt.Sprint("r", m.lent, "/", m.n)
 	err := m.disk.SetAside(id, body(id, size), "no")
-	if m.c.dead || m.faulty && err != nil {
+	if m.c.dead || m.failing && err != nil {
 		return
 	}
 	if err != nil {
@@ -348,6 +375,9 @@ func (m *promise) look() {
 	}
 	if n, bytes := m.disk.Kept(); n != len(m.kept) || bytes != total(m.kept) {
 		m.t.Fatalf("Kept: %d reports of %d bytes, want %d of %d", n, bytes, len(m.kept), total(m.kept))
+	}
+	if m.memoryLimit > 0 && m.lent == 0 && len(m.disk.pending) > 1 && m.disk.pendingBytes > m.memoryLimit {
+		m.t.Fatalf("%d bytes are kept in memory", m.disk.pendingBytes)
 	}
 	if n := m.c.openFiles(); n > 2 {
 		m.t.Fatalf("%d files are open", n)

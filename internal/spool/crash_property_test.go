@@ -10,7 +10,7 @@ import (
 
 // A longer look, as with another seed:
 //
-//	go test ./internal/spool -run 'Crashes|Faults' -rapid.checks=20000 -rapid.seed=1
+//	go test ./internal/spool -run 'Crashes|DiskFails' -rapid.checks=20000 -rapid.seed=1
 
 // TestCrashes does anything in any order, with an end of the process or of the power at any step of it, and
 // holds what the package's comment promises.

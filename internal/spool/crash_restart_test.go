@@ -73,10 +73,14 @@ func (m *promise) crashed(choose func(int) int) {
 	}
 	m.c.limit(-1, false)
 	left := m.c
+	if m.openFailing != nil {
+		m.openFailing(left)
+	}
 	s := m.peek(left.kill())
 	m.c = left.kill()
 	m.compare(s, loss)
 	m.adopt(s, loss)
+	m.failing = false
 }
 
 // cutsSector says whether the crash is in the writing of a sector of its own: the end of the process can't cut that.
@@ -95,11 +99,11 @@ func (m *promise) compare(s seen, loss bool) {
 	}
 	present := m.identify(s.kept)
 	missing := m.missing(present)
-	if s.lost > 0 && (!m.faulty || s.lost > missing) {
+	if s.lost > 0 && (!m.faulty || s.lost > missing) && !m.marksFail {
 		m.t.Fatalf("told that %d are lost", s.lost)
 	}
 	m.returned(present, loss)
-	if !slices.ContainsFunc(m.possibleStates(), func(state map[string]string) bool { return maps.Equal(state, s.state) }) {
+	if !m.possible(s.state) {
 		m.t.Fatalf("the state is %v, which it may not be: %v", s.state, m.possibleStates())
 	}
 	for id := range m.asides {
@@ -167,6 +171,9 @@ func (m *promise) missing(present map[int]bool) (unsure int) {
 			dropped = append(dropped, e)
 		}
 	}
+	if m.failing && !m.cfg.DropNewest {
+		return unsure // memory may have been full, too
+	}
 	if need := m.need(); len(dropped) > 0 && (need <= 0 || m.cfg.DropNewest || total(dropped)-need >= m.slack(dropped)) {
 		m.t.Fatalf("%q are lost; %d bytes of room were needed", ids(dropped), need)
 	}
@@ -209,6 +216,21 @@ func (m *promise) returned(present map[int]bool, loss bool) {
 	}
 }
 
+// possible says whether the state may be this: one of a time since what is sure; value by value, if some reports
+// could not be written.
+func (m *promise) possible(state map[string]string) bool {
+	all := m.possibleStates()
+	if !m.faulty {
+		return slices.ContainsFunc(all, func(s map[string]string) bool { return maps.Equal(s, state) })
+	}
+	for key := range all[len(all)-1] {
+		if !slices.ContainsFunc(all, func(s map[string]string) bool { return s[key] == state[key] }) {
+			return false
+		}
+	}
+	return true
+}
+
 func (m *promise) possibleStates() []map[string]string {
 	all := slices.Clone(m.states)
 	if m.adding != nil {
@@ -224,9 +246,8 @@ func (m *promise) adopt(s seen, loss bool) {
 	present := m.identify(s.kept)
 	var kept, gone []entry
 	for _, e := range m.known() {
-		if loss {
-			e.sure = true
-		}
+		e.sure = e.sure || loss
+		e.doubtful = m.faulty && !e.sure
 		switch {
 		case present[e.n]:
 			kept = append(kept, e)
@@ -235,17 +256,24 @@ func (m *promise) adopt(s seen, loss bool) {
 		}
 	}
 	m.kept, m.gone = kept, gone
-	if m.states = append(m.states[:1:1], s.state); loss {
-		m.gone, m.states, m.faulty, m.marksFail = nil, m.states[1:], false, false
+	m.torn = m.torn || m.faulty
+	switch {
+	case loss:
+		m.gone, m.states, m.faulty, m.marksFail, m.forgetful = nil, []map[string]string{s.state}, false, false, false
+	case m.faulty:
+		m.states, m.forgetful = append(m.states, s.state), true
+	default:
+		m.states = append(m.states[:1:1], s.state)
 	}
 	m.adding, m.old, m.acking, m.lent = nil, nil, 0, 0
-	m.strange = ""
+	m.strange, m.lost = "", s.lost
 }
 
 // open opens the spool; false if it crashes thereby.
 func (m *promise) open() bool {
-	before := m.faulty
-	d, err := open(m.c, m.cfg)
+	cfg := m.cfg
+	cfg.Tell = m.tell
+	d, err := open(m.c, cfg)
 	if m.c.dead {
 		return false
 	}
@@ -265,7 +293,6 @@ func (m *promise) open() bool {
 		m.t.Fatalf("the state is %v, want %v", d.State(), last)
 	}
 	m.settle()
-	m.faulty = before
 	m.look()
 	for name := range m.c.names {
 		if strings.HasSuffix(name, temporarySuffix) {
@@ -284,15 +311,17 @@ func (m *promise) close() bool {
 	if n := m.c.openFiles(); n != 0 {
 		m.t.Fatalf("%d files are open after Close", n)
 	}
-	if err != nil && !m.faulty {
+	if err != nil && !m.failing {
 		m.t.Fatalf("Close: %v", err)
 	}
 	if err == nil {
 		m.gone = nil
 		for i := range m.kept {
-			m.kept[i].sure = true
+			m.kept[i].sure = !m.kept[i].doubtful
 		}
-		m.states = m.states[len(m.states)-1:]
+		if !m.forgetful {
+			m.states = m.states[len(m.states)-1:]
+		}
 	}
 	return true
 }

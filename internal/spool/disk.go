@@ -115,6 +115,9 @@ func (d *Disk) Append(id string, at time.Time, body []byte, state map[string]str
 		_ = d.saveMarks(true) // or they could come back
 	}
 	if !fits {
+		_ = d.flush() // the others
+	}
+	if !fits || d.memoryFull(r.size()) {
 		d.recent.add(id, true)
 		return tooOld, append(noRoom, id), nil
 	}
@@ -124,7 +127,10 @@ func (d *Disk) Append(id string, at time.Time, body []byte, state map[string]str
 	return tooOld, noRoom, nil
 }
 
+// add gives a report its number, which no other gets, whatever becomes of it.
 func (d *Disk) add(r *record) {
+	r.number = d.marks.written
+	d.marks.written++
 	d.pending = append(d.pending, r)
 	d.pendingBytes += r.size()
 	d.reports++
@@ -176,7 +182,8 @@ func (d *Disk) Ack(id string) {
 	}
 	d.lent = nil
 	if len(d.pending) > 0 && r == d.pending[0] {
-		d.dropPending(1)
+		d.dropPending(0)
+		_ = d.saveMarks(true) // or it could come again, or be missed
 		return
 	}
 	s := d.head()
@@ -227,10 +234,7 @@ func (d *Disk) Close() error {
 	if err := d.saveMarks(true); err != nil {
 		errs = append(errs, fmt.Errorf("save the read position: %w; reports that core has already may be sent again", err))
 	}
-	d.closeCurrent()
-	if d.marksFile != nil {
-		_ = d.marksFile.Close()
-	}
+	d.closeFiles()
 	return errors.Join(append(errs, d.unlock())...)
 }
 
@@ -339,6 +343,14 @@ func (d *Disk) removeFiles(s *segment) bool {
 		_ = d.files.remove(name) // if it stays, it is removed at the next opening
 	}
 	return true
+}
+
+func (d *Disk) closeFiles() {
+	d.closeCurrent()
+	if d.marksFile != nil {
+		_ = d.marksFile.Close()
+		d.marksFile = nil
+	}
 }
 
 func (d *Disk) closeCurrent() {

@@ -98,7 +98,7 @@ func (d *Disk) overwriteMarks(durable bool) error {
 	if d.marksFile == nil {
 		return fs.ErrNotExist
 	}
-	if _, err := d.marksFile.WriteAt(d.marks.encode(), int64(d.marks.generation%2)*sector); err != nil {
+	if _, err := d.marksFile.WriteAt(d.onDisk().encode(), int64(d.marks.generation%2)*sector); err != nil {
 		return err
 	}
 	if !durable {
@@ -107,12 +107,21 @@ func (d *Disk) overwriteMarks(durable bool) error {
 	return d.marksFile.Sync()
 }
 
+// onDisk returns the marks without what is in memory only: nobody is to miss that after a crash.
+func (d *Disk) onDisk() *marks {
+	m := d.marks
+	if len(d.pending) > 0 {
+		m.written = d.pending[0].number
+	}
+	return &m
+}
+
 func (d *Disk) replaceMarks() error {
 	if d.marksFile != nil {
 		_ = d.marksFile.Close()
 		d.marksFile = nil
 	}
-	one := d.marks.encode()
+	one := d.onDisk().encode()
 	if err := d.writeFile(marksName, append(one[:sector:sector], one...)); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ func open(fs files, cfg Config) (*Disk, error) {
 		return nil, err
 	}
 	if err := d.recover(in); err != nil {
+		d.closeFiles()
 		return nil, err
 	}
 	return d, nil

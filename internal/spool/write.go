@@ -11,21 +11,22 @@ import (
 // bounded, too.
 func (d *Disk) write() (dropped []string) {
 	err := d.flush()
-	for err != nil && d.pendingBytes > d.memoryLimit {
-		if d.cfg.DropNewest {
-			newest := d.pending[len(d.pending)-1]
-			d.pending = d.pending[:len(d.pending)-1]
-			d.forgetPending(newest)
-			return append(dropped, newest.id)
-		}
+	for err != nil && d.pendingBytes > d.memoryLimit && !d.cfg.DropNewest {
 		ids, ok := d.dropOldest() // which may be on the disk, and make room there
 		if !ok {
 			break
 		}
+		_ = d.saveMarks(true)
 		dropped = append(dropped, ids...)
 		err = d.flush()
 	}
 	return dropped
+}
+
+// memoryFull says whether a report must be refused because memory has no room for it, nor the disk for
+// what is in memory. It is then not tried to be written: what is on the disk could come again.
+func (d *Disk) memoryFull(size int64) bool {
+	return d.cfg.DropNewest && len(d.pending) > 0 && d.pendingBytes+size > d.memoryLimit && d.flush() != nil
 }
 
 // flush writes what is pending, in order, and keeps track of whether that works.
@@ -45,6 +46,7 @@ func (d *Disk) flush() error {
 			maps.Copy(d.state, r.state)
 		}
 		d.pending = d.pending[len(batch):]
+		_ = d.saveMarks(false)
 	}
 	d.pending = nil
 	if d.unsafe != nil {
@@ -69,9 +71,6 @@ func (d *Disk) batch() []*record {
 
 // writeBatch writes reports, and returns when they are safe.
 func (d *Disk) writeBatch(batch []*record) error {
-	for i, r := range batch {
-		r.number = d.marks.written + uint64(i)
-	}
 	size := sizeOf(batch)
 	s := d.tail()
 	if d.current != nil && (s.reports == 0 && s.size < d.segmentSize || s.size+size <= d.segmentSize) {
@@ -111,7 +110,6 @@ func (d *Disk) extend(s *segment, batch []*record) error {
 	}
 	s.size += int64(len(b))
 	s.take(batch)
-	d.written(batch)
 	return nil
 }
 
@@ -157,7 +155,6 @@ func (d *Disk) begin(batch []*record) error {
 		d.segments = d.segments[:len(d.segments)-1]
 	}
 	d.segments = append(d.segments, s)
-	d.written(batch)
 	switch {
 	case again != nil:
 		if !d.removeFiles(again) { // it has nothing that is not in s
@@ -186,12 +183,6 @@ func (d *Disk) createSegment(name string, content []byte) (file, error) {
 		return nil, errors.Join(err, f.Close(), d.files.remove(name))
 	}
 	return f, nil
-}
-
-// written gives the next reports other numbers.
-func (d *Disk) written(batch []*record) {
-	d.marks.written += uint64(len(batch))
-	_ = d.saveMarks(false)
 }
 
 func (s *segment) take(records []*record) {
