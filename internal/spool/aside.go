@@ -103,7 +103,7 @@ func (d *Disk) setDamageAside(segment string, damages []damage) (fresh int, kept
 	for _, dm := range damages {
 		id := damageID(segment, dm.offset)
 		name := id + damageSuffix
-		if slices.ContainsFunc(d.aside, func(f asideFile) bool { return f.name == name }) {
+		if d.hasAside(name) {
 			continue
 		}
 		reason := damageReason(segment, dm)
@@ -114,4 +114,8 @@ func (d *Disk) setDamageAside(segment string, damages []damage) (fresh int, kept
 		d.tell(Damaged{File: name, Reason: reason, Err: err})
 	}
 	return fresh, kept
+}
+
+func (d *Disk) hasAside(file string) bool {
+	return slices.ContainsFunc(d.aside, func(f asideFile) bool { return f.name == file })
 }

@@ -289,13 +289,19 @@ func TestDisk(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			d := openDisk(t, tt.cfg)
-			for line := range strings.SplitSeq(strings.TrimSpace(tt.script), "\n") {
-				command, want, _ := strings.Cut(strings.TrimSpace(line), "->")
-				if got := d.step(strings.Fields(command)); got != strings.TrimSpace(want) {
-					t.Errorf("%s -> %s, want %s", command, got, strings.TrimSpace(want))
-				}
-			}
+			d.run(tt.script)
 		})
+	}
+}
+
+// run does the steps of a script.
+func (d *disk) run(script string) {
+	d.t.Helper()
+	for line := range strings.SplitSeq(strings.TrimSpace(script), "\n") {
+		command, want, _ := strings.Cut(strings.TrimSpace(line), "->")
+		if got := d.step(strings.Fields(command)); got != strings.TrimSpace(want) {
+			d.t.Errorf("%s -> %s, want %s", command, got, strings.TrimSpace(want))
+		}
 	}
 }
 

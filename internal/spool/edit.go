@@ -2,6 +2,7 @@ package spool
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -17,7 +18,11 @@ func (d *Disk) Retry(id string) error {
 	}
 	f := d.aside[i]
 	number, isReport := strings.CutSuffix(f.name, asideSuffix)
-	if !isReport {
+	records, err := d.readSingle(f.name)
+	if err != nil {
+		return err
+	}
+	if !isReport || len(records) == 0 {
 		return fmt.Errorf("%s is damaged, and can't be sent to core", id)
 	}
 	s := &segment{names: []string{number + retrySuffix}, retried: true}
@@ -25,10 +30,6 @@ func (d *Disk) Retry(id string) error {
 		return err
 	}
 	if err := d.files.sync(); err != nil {
-		return err
-	}
-	records, err := d.readSingle(s.names[0])
-	if err != nil {
 		return err
 	}
 	s.take(records)
@@ -50,6 +51,9 @@ func (d *Disk) Drop(id string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if i := slices.IndexFunc(d.aside, func(f asideFile) bool { return f.id == id }); i >= 0 {
+		if err := d.forgetDamage(d.aside[i].name); err != nil {
+			return err
+		}
 		if err := d.files.remove(d.aside[i].name); err != nil {
 			return err
 		}
@@ -62,13 +66,37 @@ func (d *Disk) Drop(id string) error {
 		}
 		i := slices.IndexFunc(s.records, func(r *record) bool { return r.id == id })
 		if i >= 0 {
-			return d.dropOne(s, s.records[i])
+			err := d.dropOne(s, s.records[i])
+			d.unload(s)
+			return err
 		}
-		if s != d.tail() {
-			s.unload()
-		}
+		d.unload(s)
 	}
 	return fmt.Errorf("there is no report with the id %s, and nothing was set aside under it", id)
+}
+
+// unload gives the memory free, of all but the last, which may be loaded to be written again.
+func (d *Disk) unload(s *segment) {
+	if s != d.tail() {
+		s.unload()
+	}
+}
+
+// forgetDamage writes the segment again that a copy of damaged bytes was made from, if it is still there, or
+// they would be found again.
+func (d *Disk) forgetDamage(file string) error {
+	id, isDamage := strings.CutSuffix(file, damageSuffix)
+	if !isDamage {
+		return nil
+	}
+	for _, s := range d.segments {
+		for _, name := range s.names {
+			if !s.retried && strings.HasPrefix(id, strings.TrimSuffix(name, segmentSuffix)+"-") {
+				return d.rewriteWithout(name, 0) // which no report has
+			}
+		}
+	}
+	return nil
 }
 
 // dropOne writes a segment again without a report.
@@ -88,13 +116,20 @@ func (d *Disk) dropOne(s *segment, r *record) error {
 	s.bytes -= r.size()
 	d.reports--
 	d.bytes -= r.size()
-	d.marks.gaps++
+	if r.number == d.marks.except {
+		d.marks.except = 0
+	} else {
+		d.marks.gaps++
+	}
 	err := d.saveMarks(true)
 	d.removeEmpty()
 	return err
 }
 
+// rewriteWithout writes a segment's file again without a report and without what is damaged. The state that the
+// report came with stays.
 func (d *Disk) rewriteWithout(name string, number uint64) error {
+	d.closeCurrent() // its file may be replaced
 	records, damages, err := d.readSegment(name)
 	if err != nil {
 		return err
@@ -102,11 +137,20 @@ func (d *Disk) rewriteWithout(name string, number uint64) error {
 	d.setDamageAside(name, damages)
 	_, salt, _ := parseSegmentName(name)
 	var b []byte
+	state := make(map[string]string)
 	for _, r := range records {
-		if r.kind == kindReport && r.number == number {
-			continue
+		if r.kind == kindState {
+			clear(state)
 		}
-		b = r.appendTo(b, salt, 0)
+		maps.Copy(state, r.state)
+		if r.kind != kindReport || r.number != number {
+			b = r.appendTo(b, salt, 0)
+		} else if len(r.state) > 0 {
+			b = (&record{kind: kindState, state: state}).appendTo(b, salt, 0)
+		}
+	}
+	if len(b) == 0 {
+		return nil // the file itself goes
 	}
 	return d.writeFile(name, b)
 }
@@ -118,6 +162,7 @@ func (d *Disk) DropKept() (int, error) {
 	defer d.mu.Unlock()
 	n := d.reports
 	d.lent = nil
+	d.marks.except = 0
 	for _, s := range d.segments {
 		d.forget(s)
 	}

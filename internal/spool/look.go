@@ -87,7 +87,11 @@ func (in *inventory) showSegment(s *segment, each func(Entry) error) error {
 	}
 	for _, name := range s.names {
 		for _, dm := range in.damages[name] {
-			e := Entry{ID: damageID(name, dm.offset), Kind: Unreadable, Reason: damageReason(name, dm), File: name, Bytes: int64(len(dm.bytes)), Body: dm.bytes}
+			id := damageID(name, dm.offset)
+			if in.disk.hasAside(id + damageSuffix) {
+				continue // where its bytes are, too
+			}
+			e := Entry{ID: id, Kind: Unreadable, Reason: damageReason(name, dm), File: name, Bytes: int64(len(dm.bytes)), Body: dm.bytes}
 			if err := each(e); err != nil {
 				return err
 			}

@@ -151,20 +151,19 @@ func (in *inventory) join(previous, s *segment) error {
 }
 
 func (in *inventory) takeRetried(name string) error {
-	s := &segment{names: []string{name}, retried: true}
-	b, err := in.disk.files.read(name)
-	if err != nil {
-		return err
+	m := &in.disk.marks
+	if n, err := strconv.ParseUint(strings.TrimSuffix(name, retrySuffix), 10, 64); err == nil {
+		m.aside = max(m.aside, n+1)
 	}
-	records, damages, err := scan(name, 0, b)
+	s := &segment{names: []string{name}, retried: true}
+	records, damages, err := in.disk.readSegment(name)
 	if err != nil {
 		return err
 	}
 	s.take(records)
 	s.unload()
-	if len(damages) > 0 || s.reports == 0 {
+	if s.reports == 0 {
 		in.damages[name] = damages
-		return nil
 	}
 	in.retried = append(in.retried, s)
 	return nil
