@@ -100,8 +100,11 @@ const maxDepth = 10_000
 var errDeep = errors.New("arrays and objects are too deep in one another")
 
 // tooDeep tells whether a text would be too deep within core's envelope. It need not be JSON.
-func tooDeep(text []byte) bool {
-	if len(text) < maxDepth {
+func tooDeep(text []byte) bool { return deeper(text, maxDepth) }
+
+// deeper tells whether arrays and objects are in one another at so many levels, or more.
+func deeper(text []byte, levels int) bool {
+	if len(text) < levels {
 		return false
 	}
 	depth, inString := 0, false
@@ -113,7 +116,7 @@ func tooDeep(text []byte) bool {
 			inString = !inString
 		case inString:
 		case c == '[' || c == '{':
-			if depth++; depth >= maxDepth {
+			if depth++; depth >= levels {
 				return true
 			}
 		case c == ']' || c == '}':
