@@ -1,8 +1,10 @@
 package observe
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -35,4 +37,28 @@ func VisibleLines(text, indent string) string {
 		lines[i] = strings.Join(cells, "\t")
 	}
 	return strings.Join(lines, "\n"+indent)
+}
+
+// VisibleJSON is Visible for a JSON text as encoding/json writes it: its value stays the same, with \u202e in its
+// strings. Line breaks between them stay. What it returns may be the text itself.
+func VisibleJSON(text []byte) []byte {
+	end := 0
+	var out []byte
+	for i, r := range string(text) { // which is not copied
+		if strconv.IsGraphic(r) && r != utf8.RuneError || r == '\n' {
+			continue
+		}
+		out = append(out, text[end:i]...)
+		_, size := utf8.DecodeRune(text[i:])
+		end = i + size
+		if high, low := utf16.EncodeRune(r); high != utf8.RuneError {
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		} else {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	if end == 0 {
+		return text
+	}
+	return append(out, text[end:]...)
 }

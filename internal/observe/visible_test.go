@@ -1,6 +1,8 @@
 package observe_test
 
 import (
+	"encoding/json"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,4 +53,24 @@ func FuzzVisible(f *testing.F) {
 			t.Errorf("%q is shown as %q", text, observe.Visible(text))
 		}
 	})
+}
+
+func TestVisibleJSON(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                                   "",
+		"{\n \"a\": [1e40, \"ü 漢\"]\n}\n":    "{\n \"a\": [1e40, \"ü 漢\"]\n}\n",
+		"[\"\u202etxt\", \"\u009b31m\x7f\"]": `["\u202etxt", "\u009b31m\u007f"]`,
+		"\"\U000e0001\"":                     `"\udb40\udc01"`,
+		"\"\xff\"":                           `"\ufffd"`,
+	} {
+		got := observe.VisibleJSON([]byte(text))
+		if string(got) != want {
+			t.Errorf("%q is shown as %s, want %s", text, got, want)
+		}
+		var before, after any
+		if json.Unmarshal([]byte(text), &before) == nil && (json.Unmarshal(got, &after) != nil || !reflect.DeepEqual(before, after)) {
+			t.Errorf("%q means something else: %s", text, got)
+		}
+	}
 }
