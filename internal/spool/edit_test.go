@@ -210,3 +210,34 @@ func TestDamageIsShownOnceAndDropped(t *testing.T) {
 		reopen ->
 		state -> x=1`)
 }
+
+func TestFound(t *testing.T) {
+	t.Parallel()
+	found := func(dir string, want bool) {
+		t.Helper()
+		if got, err := Found(dir); got != want || err != nil {
+			t.Errorf("found in %s: %v, %v", dir, got, err)
+		}
+	}
+	d := withAside(t)
+	found(d.dir, true)
+	found(filepath.Dir(d.dir), false)
+	other := t.TempDir()
+	if err := os.WriteFile(filepath.Join(other, lockName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(other, marksName), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	found(other, false)
+	for _, suffix := range []string{segmentSuffix, asideSuffix} {
+		lone := t.TempDir()
+		if err := os.Link(d.only(suffix), filepath.Join(lone, filepath.Base(d.only(suffix)))); err != nil {
+			t.Fatal(err)
+		}
+		found(lone, true)
+	}
+	if _, err := Found(filepath.Join(other, "none")); err == nil {
+		t.Error("found in no directory")
+	}
+}

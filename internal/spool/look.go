@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -118,4 +119,19 @@ func (d *Disk) showAside(f asideFile, each func(Entry) error) error {
 		e.Kind = Unreadable
 	}
 	return each(e)
+}
+
+// Found tells whether a directory has a spool in it. It changes nothing, while Look and Open close a
+// directory to others: ask before, if people gave its name.
+func Found(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false, fmt.Errorf("look for a spool: %w", err)
+	}
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		name, suffix := e.Name(), filepath.Ext(e.Name())
+		_, _, isSegment := parseSegmentName(name)
+		ours := isSegment || name == marksName || suffix == asideSuffix || suffix == damageSuffix || suffix == retrySuffix
+		return ours && e.Type().IsRegular()
+	}), nil
 }
