@@ -45,7 +45,7 @@ func VisibleJSON(text []byte) []byte {
 	end := 0
 	var out []byte
 	for i, r := range string(text) { // which is not copied
-		if strconv.IsGraphic(r) && r != utf8.RuneError || r == '\n' {
+		if r == '\n' || ' ' <= r && r <= '~' || r != utf8.RuneError && strconv.IsGraphic(r) {
 			continue
 		}
 		out = append(out, text[end:i]...)
