@@ -16,7 +16,7 @@ var mayImport = map[string][]string{
 	"actors":             {"config", "internal/check", "internal/machine", "internal/wire", "proto/monitoring"},
 	"cmd/checker":        {"internal/probe", "internal/tlsid", "sdk"},
 	"cmd/demo":           {"*"},
-	"cmd/poller":         {"config", "internal/convert", "internal/daemon", "internal/observe"},
+	"cmd/poller":         {"config", "internal/convert", "internal/daemon", "internal/observe", "internal/spool", "internal/wire"},
 	"config":             {"internal/check"},
 	"internal/check":     {},
 	"internal/convert":   {"config"},

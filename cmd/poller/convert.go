@@ -101,26 +101,38 @@ func writeOutput(stdout io.Writer, input, path string, force bool, toml []byte) 
 	if isSame(input, path) {
 		return fmt.Errorf("%s is the file to convert; give another one with -o", path)
 	}
+	if err := mayWrite(path, force); err != nil {
+		return err
+	}
+	err := replaceFile(path, func(w io.Writer) error {
+		_, err := w.Write(toml)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot write the configuration to %s, which is as it was: %w", path, err)
+	}
+	return nil
+}
+
+// mayWrite refuses a file of -o that is there already, unless forced.
+func mayWrite(path string, force bool) error {
 	switch info, err := os.Stat(path); {
 	case err == nil && !info.Mode().IsRegular():
 		return fmt.Errorf("%s is no regular file; leave out -o to write to standard output", path)
 	case err == nil && !force:
 		return fmt.Errorf("%s is there already; give another file with -o, or overwrite it with --force", path)
 	}
-	if err := replaceFile(path, toml); err != nil {
-		return fmt.Errorf("cannot write the configuration to %s, which is as it was: %w", path, err)
-	}
 	return nil
 }
 
-// replaceFile writes a file for its owner to read, as a whole or not at all: details may hold passwords,
+// replaceFile writes a file for its owner to read, as a whole or not at all: what is written may hold passwords,
 // and what was there before may be needed.
-func replaceFile(path string, text []byte) error {
+func replaceFile(path string, write func(io.Writer) error) error {
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(text)
+	err = write(file)
 	err = errors.Join(err, file.Sync(), file.Close())
 	if err == nil {
 		err = os.Rename(file.Name(), path)

@@ -59,7 +59,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(runCommand(), validateCommand(), onceCommand(), convertCommand(), versionCommand())
+	root.AddCommand(runCommand(), validateCommand(), onceCommand(), convertCommand(), spoolCommand(), versionCommand())
 	return root
 }
 
@@ -73,21 +73,25 @@ func configFlags(cmd *cobra.Command) func() (*config.Config, []string, error) {
 		if *file == "" {
 			return nil, nil, errors.New("no configuration: give the path of its file with -c FILE")
 		}
-		cfg, warnings, err := config.Load(config.Source{File: *file, Environ: os.Environ(), Flags: cmd.Flags()})
-		if err == nil {
-			return cfg, warnings, nil
-		}
-		printWarnings(cmd, warnings)
-		list, ok := errors.AsType[config.Errors](err)
-		if !ok {
-			return nil, nil, err
-		}
-		for _, e := range list {
-			cmd.PrintErrln(e.Error())
-		}
-		cmd.PrintErrf("%s in the configuration\n", count(len(list), "error"))
-		return nil, nil, errReported
+		return loadConfig(cmd, *file)
 	}
+}
+
+func loadConfig(cmd *cobra.Command, file string) (*config.Config, []string, error) {
+	cfg, warnings, err := config.Load(config.Source{File: file, Environ: os.Environ(), Flags: cmd.Flags()})
+	if err == nil {
+		return cfg, warnings, nil
+	}
+	printWarnings(cmd, warnings)
+	list, ok := errors.AsType[config.Errors](err)
+	if !ok {
+		return nil, nil, err
+	}
+	for _, e := range list {
+		cmd.PrintErrln(e.Error())
+	}
+	cmd.PrintErrf("%s in the configuration\n", count(len(list), "error"))
+	return nil, nil, errReported
 }
 
 // printingFlags is configFlags for commands that talk to a person: warnings are printed, too.
