@@ -139,9 +139,6 @@ func (d *Disk) rewriteWithout(name string, number uint64) error {
 	var b []byte
 	state := make(map[string]string)
 	for _, r := range records {
-		if r.kind == kindState {
-			clear(state)
-		}
 		maps.Copy(state, r.state)
 		if r.kind != kindReport || r.number != number {
 			b = r.appendTo(b, salt, 0)
@@ -149,8 +146,8 @@ func (d *Disk) rewriteWithout(name string, number uint64) error {
 			b = (&record{kind: kindState, state: state}).appendTo(b, salt, 0)
 		}
 	}
-	if len(b) == 0 {
-		return nil // the file itself goes
+	if len(b) == 0 { // which would pass for damage
+		b = (&record{kind: kindState, state: d.state}).appendTo(b, salt, 0)
 	}
 	return d.writeFile(name, b)
 }

@@ -50,6 +50,16 @@ func TestStateOutlivesAllReports(t *testing.T) {
 			reopen ->
 			look -> kept:a kept:c kept:d
 			state -> x=2 y=1`,
+		"that of what is dropped by hand from a file at rest": `
+			append a 10 0 x=1 y=1 ->
+			append b 10 0 x=2 ->
+			append c 10 0 ->
+			reopen ->
+			drop b ->
+			drop a ->
+			reopen ->
+			look -> kept:c
+			state -> x=2 y=1`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -240,4 +250,36 @@ func TestFound(t *testing.T) {
 	if _, err := Found(filepath.Join(other, "none")); err == nil {
 		t.Error("found in no directory")
 	}
+}
+
+// TestDropIsWholeInTwoFiles: a crash came before the first could be removed, and the report is in both.
+func TestDropIsWholeInTwoFiles(t *testing.T) {
+	t.Parallel()
+	d := openDisk(t, scripted)
+	d.run(`
+		append a 10 0 ->
+		reopen ->`)
+	first := d.only(segmentSuffix)
+	content, err := os.ReadFile(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.run("append b 10 0 ->")
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(first, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.run(`
+		reopen ->
+		files .seg -> 2
+		look -> kept:a kept:b
+		drop a ->
+		reopen ->
+		look -> kept:b
+		drop b ->
+		reopen ->
+		files .seg -> 0
+		look ->`)
 }

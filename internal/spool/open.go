@@ -111,7 +111,8 @@ func (in *inventory) takeSegment(name string) error {
 	for _, r := range records {
 		switch r.kind {
 		case kindState:
-			d.state = maps.Clone(r.state)
+			clear(d.state)
+			maps.Copy(d.state, r.state)
 			s.whole = true
 		case kindReport:
 			maps.Copy(d.state, r.state)
