@@ -76,7 +76,7 @@ func TestSpoolByTheConfiguration(t *testing.T) {
 	if r.code != 0 || !strings.HasPrefix(r.stdout, "p/0 of ") || !strings.Contains(r.stderr, "warning: p/0 is older than spool.max_age") {
 		t.Errorf("%+v", r)
 	}
-	if r := poller(t, "spool", "drop", "p/0", "-c", file); r.code != 0 || !strings.HasPrefix(r.stdout, "dropped p/0: to be tried again, 185 bytes") {
+	if r := poller(t, "spool", "drop", "p/0", "-c", file); r.code != 0 || !strings.HasPrefix(r.stdout, "dropped p/0: to be tried again, 182 bytes") {
 		t.Errorf("%+v", r)
 	}
 	if got, want := k.ids(), "kept:p/1 kept:p/2 kept:p/3 aside:p/8"; got != want {

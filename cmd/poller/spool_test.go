@@ -31,7 +31,7 @@ func newKept(t *testing.T) *kept {
 	k := &kept{t: t, state: t.TempDir()}
 	k.dir = filepath.Join(k.state, "spool")
 	d := k.open()
-	for i, message := range []string{`{"n": 1.10, "s": "<&>\u202e"}`, "no JSON \x1b[2J", "\xff", `[]`} {
+	for i, message := range []string{"{\"n\": 1.10, \"s\": \"<&>\u202e\"}", "no JSON \x1b[2J", "\xff", `[]`} {
 		at := time.Date(2020, 1, 2, 3, 4, 5+i, 0, time.UTC)
 		if _, noRoom, err := d.Append(fmt.Sprint("p/", i), at, k.body(at, message), map[string]string{"k": strconv.Itoa(i)}); noRoom != nil || err != nil {
 			t.Fatal(noRoom, err)
@@ -148,15 +148,15 @@ func TestSpoolList(t *testing.T) {
 	k.want(`ID                            KIND     TIME                       BYTES  STATUSES  REASON
 p/1                           kept     2020-01-02T03:04:06Z         134         1
 p/2                           kept     2020-01-02T03:04:07Z         123         1
-0000000000-SALT-408       damaged  -                            124         -  at byte 408 of 0000000000-SALT.seg: the checksum of report number 4 is wrong
-p/0                           aside    2020-01-02T03:04:05Z         185         1  core refused it: \x1b[2J\nnew line
+0000000000-SALT-405       damaged  -                            124         -  at byte 405 of 0000000000-SALT.seg: the checksum of report number 4 is wrong
+p/0                           aside    2020-01-02T03:04:05Z         182         1  core refused it: \x1b[2J\nnew line
 p/8                           aside    2020-01-02T03:04:05Z          61         -  no
 
 2 reports kept for core: 257 bytes, from 2020-01-02T03:04:06Z to 2020-01-02T03:04:07Z; 2 set aside; 1 damaged
 `, "ls")
 	k.want(`ID                            KIND     TIME                       BYTES  STATUSES  REASON
-0000000000-SALT-408       damaged  -                            124         -  at byte 408 of 0000000000-SALT.seg: the checksum of report number 4 is wrong
-p/0                           aside    2020-01-02T03:04:05Z         185         1  core refused it: \x1b[2J\nnew line
+0000000000-SALT-405       damaged  -                            124         -  at byte 405 of 0000000000-SALT.seg: the checksum of report number 4 is wrong
+p/0                           aside    2020-01-02T03:04:05Z         182         1  core refused it: \x1b[2J\nnew line
 p/8                           aside    2020-01-02T03:04:05Z          61         -  no
 
 2 reports kept for core: 257 bytes, from 2020-01-02T03:04:06Z to 2020-01-02T03:04:07Z; 2 set aside; 1 damaged
@@ -174,7 +174,7 @@ func TestSpoolShow(t *testing.T) {
   SINCE,
   "reason": "core refused it: \u001b[2J\nnew line",
   "file": "0000000000.aside",
-  "bytes": 185,
+  "bytes": 182,
   "report": {
     "poller_id": "p",
     "partition": "default",
@@ -273,12 +273,12 @@ at the next start of the poller core gets 1 report before all others, with the o
 `; got != want || r.code != 1 {
 		t.Errorf("retry: %s, %+v, want %s", got, r, want)
 	}
-	for _, want := range []string{"p/9: there is nothing", "damaged: at byte 408", "1 report lost: damaged or missing"} {
+	for _, want := range []string{"p/9: there is nothing", "damaged: at byte 405", "1 report lost: damaged or missing"} {
 		if !strings.Contains(r.stderr, want) {
 			t.Errorf("stderr lacks %q: %s", want, r.stderr)
 		}
 	}
-	const damaged = "damaged:0000000000-SALT-408"
+	const damaged = "damaged:0000000000-SALT-405"
 	if got, want := k.ids(), "again:p/8 kept:p/1 kept:p/2 "+damaged+" aside:p/0"; got != want {
 		t.Errorf("ls lists %s, want %s", got, want)
 	}
