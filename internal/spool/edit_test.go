@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,7 +142,7 @@ func TestRetriedKeepsItsNumber(t *testing.T) {
 	t.Parallel()
 	d := withAside(t)
 	d.run("retry a ->")
-	if err := os.Remove(filepath.Join(d.dir, marksName)); err != nil {
+	if err := errors.Join(d.Close(), os.Remove(filepath.Join(d.dir, marksName))); err != nil {
 		t.Fatal(err)
 	}
 	d.run(`
