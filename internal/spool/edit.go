@@ -2,7 +2,6 @@ package spool
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -137,18 +136,14 @@ func (d *Disk) rewriteWithout(name string, number uint64) error {
 	d.setDamageAside(name, damages)
 	_, salt, _ := parseSegmentName(name)
 	var b []byte
-	state := make(map[string]string)
 	for _, r := range records {
-		maps.Copy(state, r.state)
-		if r.kind != kindReport || r.number != number {
+		if r.kind == kindReport && r.number != number {
 			b = r.appendTo(b, salt, 0)
-		} else if len(r.state) > 0 {
-			b = (&record{kind: kindState, state: state}).appendTo(b, salt, 0)
 		}
 	}
-	if len(b) == 0 { // which would pass for damage
-		b = (&record{kind: kindState, state: d.state}).appendTo(b, salt, 0)
-	}
+	// The last word on the state may be in what is left out. That this is newer than the file does no harm, for the
+	// files behind it are newer still; and an empty file would pass for damage.
+	b = (&record{kind: kindState, state: d.state}).appendTo(b, salt, 0)
 	return d.writeFile(name, b)
 }
 

@@ -284,3 +284,36 @@ func TestDropIsWholeInTwoFiles(t *testing.T) {
 		files .seg -> 0
 		look ->`)
 }
+
+// TestDropKeepsTheStateOfADamagedSegment: where it begins, the state was, and that it can't be read is not to be forgotten
+// with the bytes.
+func TestDropKeepsTheStateOfADamagedSegment(t *testing.T) {
+	t.Parallel()
+	d := openDisk(t, scripted)
+	d.run(`
+		append a 400 0 x=1 ->
+		append b 400 0 ->
+		append c 400 0 y=1 ->
+		append e 10 0 ->`)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.change(d.list(segmentSuffix)[1], func(content []byte) []byte {
+		content[headerSize] ^= 1 // of the state
+		return content
+	})
+	d.run(`
+		reopen -> Damaged
+		state -> x=1 y=1`)
+	damaged := strings.TrimSuffix(filepath.Base(d.only(damageSuffix)), damageSuffix)
+	d.run("drop " + damaged + " ->")
+	d.run(`
+		drop a ->
+		drop b ->
+		reopen ->
+		state -> x=1 y=1
+		drop c ->
+		reopen ->
+		state -> x=1 y=1
+		look -> kept:e`)
+}
