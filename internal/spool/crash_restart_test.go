@@ -37,6 +37,9 @@ func (m *promise) peek(c *crashFiles) (s seen) {
 	if err != nil {
 		m.t.Fatalf("open after the crash: %v", err)
 	}
+	if d.Boot() <= m.boot {
+		m.t.Fatalf("boot %d after %d", d.Boot(), m.boot)
+	}
 	s.state = d.State()
 	for _, f := range d.aside {
 		s.asides[f.id] = true
@@ -208,7 +211,8 @@ func (m *promise) returned(present map[int]bool, loss bool) {
 	if len(back) == 0 {
 		return
 	}
-	if !loss && !m.marksFail {
+	failing := m.failing && (m.acking != 0 || m.adding != nil) // and nobody could be told yet
+	if !loss && !m.marksFail && !failing {
 		m.t.Fatalf("%q came again after a kill", ids(back))
 	}
 	if !m.faulty && total(back) > m.slack(back) {

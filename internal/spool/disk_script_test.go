@@ -210,6 +210,32 @@ func TestDisk(t *testing.T) {
 			append b 16300 0 x=2 -> b
 			reopen ->
 			state -> x=1`},
+		{"state of what is done stays, over any number of openings", cfg, `
+			append a 10 0 x=1 ->
+			ack a
+			reopen ->
+			reopen ->
+			state -> x=1
+			append b 10 0 ->
+			files .seg -> 1
+			reopen ->
+			state -> x=1`},
+		{"what is written again does not take the state back", cfg, `
+			append a 10 0 x=1 ->
+			append b 10 0 x=2 ->
+			reopen ->
+			next -> a
+			append c 10 90 -> old:b
+			reopen ->
+			state -> x=2`},
+		{"age, when times are not in order", cfg, `
+			append a 10 0 ->
+			append b 10 5 ->
+			append c 10 0 ->
+			append d 10 62 -> old:a
+			reopen ->
+			append e 10 66 -> old:b old:c
+			drain -> d e`},
 		{"set aside, and again", cfg, `
 			append a 10 0 ->
 			append b 10 0 ->
