@@ -104,3 +104,28 @@ func (n named) Fatalf(format string, args ...any) {
 	n.Helper()
 	n.TB.Fatalf("%s: %s", n.what, fmt.Sprintf(format, args...))
 }
+
+// TestCrashInOpening loses the power at each step of an opening that follows the end of the process.
+func TestCrashInOpening(t *testing.T) {
+	t.Parallel()
+	for _, end := range []func(int) int{allOld, allNew} {
+		for _, done := range []int{0, 30, 1 << 20} {
+			for step := 1; ; step++ {
+				m := newPromise(named{t, fmt.Sprintf("step %d, %d done", step, done)}, Config{MaxBytes: 4096, MaxAge: 20 * time.Minute})
+				m.open()
+				m.append(10, 0, "a")
+				m.append(200, 0, "b")
+				m.deliver(1)
+				m.c.crashAt(m.c.steps()+2, 0) // in the sync
+				m.append(20, 0, "a")
+				m.crashed(nil)
+				m.c.crashAt(step, done)
+				if m.open() {
+					break
+				}
+				m.crashed(end)
+				m.open()
+			}
+		}
+	}
+}
