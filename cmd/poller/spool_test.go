@@ -148,14 +148,14 @@ func TestSpoolList(t *testing.T) {
 	k.want(`ID                            KIND     TIME                       BYTES  STATUSES  REASON
 p/1                           kept     2020-01-02T03:04:06Z         134         1
 p/2                           kept     2020-01-02T03:04:07Z         123         1
-0000000000-SALT-405       damaged  -                            124         -  at byte 405 of 0000000000-SALT.seg: the checksum of report number 4 is wrong
+0000000000-SALT-436       damaged  -                            124         -  at byte 436 of 0000000000-SALT.seg: the checksum of report number 4 is wrong
 p/0                           aside    2020-01-02T03:04:05Z         182         1  core refused it: \x1b[2J\nnew line
 p/8                           aside    2020-01-02T03:04:05Z          61         -  no
 
 2 reports kept for core: 257 bytes, from 2020-01-02T03:04:06Z to 2020-01-02T03:04:07Z; 2 set aside; 1 damaged
 `, "ls")
 	k.want(`ID                            KIND     TIME                       BYTES  STATUSES  REASON
-0000000000-SALT-405       damaged  -                            124         -  at byte 405 of 0000000000-SALT.seg: the checksum of report number 4 is wrong
+0000000000-SALT-436       damaged  -                            124         -  at byte 436 of 0000000000-SALT.seg: the checksum of report number 4 is wrong
 p/0                           aside    2020-01-02T03:04:05Z         182         1  core refused it: \x1b[2J\nnew line
 p/8                           aside    2020-01-02T03:04:05Z          61         -  no
 
@@ -273,12 +273,12 @@ at the next start of the poller core gets 1 report before all others, with the o
 `; got != want || r.code != 1 {
 		t.Errorf("retry: %s, %+v, want %s", got, r, want)
 	}
-	for _, want := range []string{"p/9: there is nothing", "damaged: at byte 405", "1 report lost: damaged or missing"} {
+	for _, want := range []string{"p/9: there is nothing", "damaged: at byte 436", "1 report lost: damaged or missing"} {
 		if !strings.Contains(r.stderr, want) {
 			t.Errorf("stderr lacks %q: %s", want, r.stderr)
 		}
 	}
-	const damaged = "damaged:0000000000-SALT-405"
+	const damaged = "damaged:0000000000-SALT-436"
 	if got, want := k.ids(), "again:p/8 kept:p/1 kept:p/2 "+damaged+" aside:p/0"; got != want {
 		t.Errorf("ls lists %s, want %s", got, want)
 	}
@@ -321,7 +321,7 @@ dropped in all: 1 report kept for core, 1 set aside, 0 damaged
 `; r.code != 1 || r.stdout != want || !strings.HasPrefix(r.stderr, "p/9: there is nothing") {
 		t.Errorf("%+v, want %s", r, want)
 	}
-	if got, want := k.ids(), "kept:p/1 damaged:0000000000-SALT-405 aside:p/0"; got != want {
+	if got, want := k.ids(), "kept:p/1 damaged:0000000000-SALT-436 aside:p/0"; got != want {
 		t.Errorf("ls lists %s, want %s", got, want)
 	}
 	r = k.run("drop", "--aside")

@@ -46,6 +46,7 @@ type Disk struct {
 	lent        *record
 	recent      recent
 	state       map[string]string
+	stateNews   bool // the state has what is in no file, because its report went to core from memory
 	aside       []asideFile
 	closed      bool
 }
@@ -183,6 +184,8 @@ func (d *Disk) Ack(id string) {
 	d.lent = nil
 	if len(d.pending) > 0 && r == d.pending[0] {
 		d.dropPending(0)
+		maps.Copy(d.state, r.state)
+		d.stateNews = d.stateNews || len(r.state) > 0
 		_ = d.saveMarks(true) // or it could come again, or be missed
 		return
 	}
@@ -230,6 +233,9 @@ func (d *Disk) Close() error {
 	var errs []error
 	if err := d.flush(); err != nil {
 		errs = append(errs, fmt.Errorf("%d reports could be kept in memory only and are lost: %w", len(d.pending), err))
+	}
+	if d.stateNews && d.unsafe == nil {
+		_ = d.begin(nil) // if it fails, results are asked for again
 	}
 	if err := d.saveMarks(true); err != nil {
 		errs = append(errs, fmt.Errorf("save the read position: %w; reports that core has already may be sent again", err))
@@ -341,6 +347,9 @@ func (d *Disk) removeFiles(s *segment) bool {
 	}
 	for _, name := range s.names {
 		_ = d.files.remove(name) // if it stays, it is removed at the next opening
+	}
+	if s.retried { // the file is all that says that it is not done
+		_ = d.files.sync()
 	}
 	return true
 }

@@ -107,7 +107,7 @@ func (in *inventory) takeSegment(name string) error {
 		dm.bytes = bytes.Clone(dm.bytes) // or it would keep the whole file
 		in.damages[name] = append(in.damages[name], dm)
 	}
-	s := &segment{names: []string{name}, whole: len(damages) == 0, junk: len(records) == 0}
+	s := &segment{names: []string{name}, junk: len(records) == 0}
 	for _, r := range records {
 		switch r.kind {
 		case kindState:
@@ -115,8 +115,10 @@ func (in *inventory) takeSegment(name string) error {
 			maps.Copy(d.state, r.state)
 			s.whole = true
 		case kindReport:
-			maps.Copy(d.state, r.state)
-			in.seen = max(in.seen, r.number)
+			if r.number > in.seen { // else it was written again, and newer ones have been there
+				maps.Copy(d.state, r.state)
+				in.seen = r.number
+			}
 		case kindAside, kindDamage:
 		}
 	}

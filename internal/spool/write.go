@@ -93,6 +93,9 @@ func sizeOf(records []*record) (size int64) {
 // extend writes reports to the end of the current segment.
 func (d *Disk) extend(s *segment, batch []*record) error {
 	var b []byte
+	if d.stateNews {
+		b = (&record{kind: kindState, state: d.state}).appendTo(b, s.salt, s.size)
+	}
 	for _, r := range batch {
 		b = r.appendTo(b, s.salt, s.size)
 	}
@@ -110,6 +113,7 @@ func (d *Disk) extend(s *segment, batch []*record) error {
 	}
 	s.size += int64(len(b))
 	s.take(batch)
+	d.stateNews = false
 	return nil
 }
 
@@ -137,9 +141,7 @@ func (d *Disk) begin(batch []*record) error {
 	for _, r := range s.records {
 		b = r.appendTo(b, s.salt, 0)
 	}
-	if len(d.state) > 0 { // behind those, which have older values
-		b = (&record{kind: kindState, state: d.state}).appendTo(b, s.salt, 0)
-	}
+	b = (&record{kind: kindState, state: d.state}).appendTo(b, s.salt, 0) // behind those, which have older values
 	for _, r := range batch {
 		b = r.appendTo(b, s.salt, 0)
 	}
@@ -150,6 +152,7 @@ func (d *Disk) begin(batch []*record) error {
 		return err
 	}
 	d.current = file
+	d.stateNews = false
 	previous := d.tail()
 	if again != nil {
 		d.segments = d.segments[:len(d.segments)-1]
