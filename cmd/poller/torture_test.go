@@ -238,18 +238,12 @@ func (l *life) read(line map[string]any) {
 	case message == "report delivered", message == "core takes reports again":
 		l.delivered = append(l.delivered, id)
 		l.idle = hasKept && kept == 0
-	case begins("something in the spool can't be read") && isTorn(line["reason"]):
+	case begins("the last write to the spool was not finished"):
 		l.torn++
 	case level == "debug", level == "info", slices.ContainsFunc(mayWarn, begins):
 	default:
 		l.wrong = append(l.wrong, fmt.Sprint(line))
 	}
-}
-
-// isTorn tells the reason of what is left of a record when the process is killed in the moment in which it writes.
-func isTorn(reason any) bool {
-	text, _ := reason.(string)
-	return strings.Contains(text, "is cut short")
 }
 
 // spoolDirectory is where the reports are.

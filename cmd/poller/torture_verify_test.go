@@ -286,9 +286,6 @@ func (tt *torture) verifyNews(y *tally, first []atCore) {
 // verifySpool wants nothing to be left in the spool, and returns the files that there are.
 func (tt *torture) verifySpool(y *tally) string {
 	if err := spool.Look(tt.spoolDirectory(), func(e spool.Entry) error {
-		if e.Kind == spool.Unreadable && isTorn(e.Reason) {
-			return nil
-		}
 		y.complain("the spool has %s, %s: %s", e.ID, e.Kind, e.Reason)
 		return nil
 	}); err != nil {
@@ -299,22 +296,20 @@ func (tt *torture) verifySpool(y *tally) string {
 		y.complain("%v", err)
 	}
 	var names []string
-	segments, torn := 0, 0
+	segments := 0
 	for _, f := range files {
 		names = append(names, f.Name())
 		switch filepath.Ext(f.Name()) {
 		case ".seg":
 			segments++
-		case ".damaged":
-			torn++
 		default:
 			if !slices.Contains([]string{"lock", "marks", "reserve"}, f.Name()) {
 				y.complain("the spool has a file %s", f.Name())
 			}
 		}
 	}
-	if segments > 1 || torn > y.torn {
-		y.complain("the spool has %d segments without reports, and set aside %d ends of files, where %d were told", segments, torn, y.torn)
+	if segments > 1 {
+		y.complain("the spool has %d segments without reports", segments)
 	}
 	return strings.Join(names, ", ")
 }

@@ -28,6 +28,8 @@ func (n *narrator) spoolEvent(event spool.Event) {
 			line = line.AnErr("not_kept", e.Err)
 		}
 		line.Msg("something in the spool can't be read; what it was is kept aside: see `poller spool ls`")
+	case spool.Unfinished:
+		n.log.Info().Str("file", e.File).Int("bytes", e.Bytes).Msg("the last write to the spool was not finished when the poller or the machine stopped; nothing that was taken is lost by that")
 	case spool.Lost:
 		n.dropped += e.Reports - 1 // lost counts one
 		n.lost(now, fmt.Sprintf("%d reports were %s", e.Reports, e.Cause))

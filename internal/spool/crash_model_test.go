@@ -42,9 +42,9 @@ type promise struct {
 	old       []int  // for which these are too old
 	acking    int    // this is being acknowledged
 	forgetful bool   // what was done while it was in memory only may have left its part of the state behind, or not
-	torn      bool   // a write may have been cut off
 	forgot    bool   // the copy of something damaged was dropped, so that it may be told again
 	lost      int    // is told at the next opening
+	failed    bool   // the disk did, before the opening
 	strange   string // what was told without a reason
 }
 
@@ -96,8 +96,10 @@ func (m *promise) tell(e Event) {
 			return
 		}
 		m.strange = fmt.Sprintf("%T%+v", e, e)
+	case Unfinished:
+		return
 	case Damaged:
-		if m.torn || m.forgot {
+		if m.forgot || m.failed {
 			return
 		}
 	}
@@ -127,7 +129,6 @@ func (m *promise) append(size int, after time.Duration, key string) {
 	m.adding, m.old = &e, m.tooOld()
 	tooOld, noRoom, err := m.disk.Append(e.id, e.at, e.body, e.state)
 	if m.c.dead {
-		m.torn = true
 		return
 	}
 	m.adding = nil

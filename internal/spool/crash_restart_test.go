@@ -27,6 +27,7 @@ func (m *promise) peek(c *crashFiles) (s seen) {
 			s.lost += e.Reports
 		case Damaged:
 			s.damaged++
+		case Unfinished: // maybe of a write long ago, whose removal was not durable
 		case AsideDropped:
 			s.forsaken[e.ID] = true
 		default:
@@ -97,8 +98,8 @@ func (c *crashFiles) cutsSector() bool {
 
 // compare holds that what there is after a crash is what was promised.
 func (m *promise) compare(s seen, loss bool) {
-	if s.damaged > 0 && !m.torn && !m.faulty && !m.forgot {
-		m.t.Fatalf("%d are damaged, and nothing was being written", s.damaged)
+	if s.damaged > 0 && !m.faulty && !m.forgot {
+		m.t.Fatalf("%d are damaged", s.damaged)
 	}
 	present := m.identify(s.kept)
 	missing := m.missing(present)
@@ -260,7 +261,7 @@ func (m *promise) adopt(s seen, loss bool) {
 		}
 	}
 	m.kept, m.gone = kept, gone
-	m.torn = m.torn || m.faulty
+	m.failed = m.failed || m.faulty
 	switch {
 	case loss:
 		m.gone, m.states, m.faulty, m.marksFail, m.forgetful = nil, []map[string]string{s.state}, false, false, false
@@ -291,7 +292,7 @@ func (m *promise) open() bool {
 	if d.Boot() <= m.boot {
 		m.t.Fatalf("boot %d after %d", d.Boot(), m.boot)
 	}
-	m.boot, m.torn = d.Boot(), false
+	m.boot, m.failed = d.Boot(), false
 	m.gone, m.marksFail = nil, false
 	if last := m.states[len(m.states)-1]; !maps.Equal(d.State(), last) {
 		m.t.Fatalf("the state is %v, want %v", d.State(), last)

@@ -23,6 +23,13 @@ type Damaged struct {
 	Err    error
 }
 
+// Unfinished says: the last file ended with a write that was not finished when the process or the machine
+// stopped. Nothing is lost by it.
+type Unfinished struct {
+	File  string
+	Bytes int
+}
+
 // Lost says: reports are lost, and why; their ids are not known.
 type Lost struct {
 	Reports int

@@ -65,7 +65,7 @@ func TestDiskFails(t *testing.T) {
 	})
 }
 
-func (m *promise) breaks() { m.faulty, m.failing, m.torn = true, true, true }
+func (m *promise) breaks() { m.faulty, m.failing = true, true }
 
 func (r *crashRun) drawFault(t *rapid.T) {
 	r.breaks()

@@ -43,7 +43,9 @@ type inventory struct {
 	temporary []string
 	first     uint64 // the smallest number of a report that is kept
 	seen      uint64 // the greatest number of any report
-	excepted  bool   // the report that is kept though the position is behind it is there
+	last      string // the last segment's file, and its size
+	lastSize  int64
+	excepted  bool // the report that is kept though the position is behind it is there
 }
 
 // take reads all files. It changes nothing on disk.
@@ -90,6 +92,7 @@ func (in *inventory) takeFile(file fileInfo) error {
 	case strings.HasSuffix(name, segmentSuffix):
 		if n, _, ok := parseSegmentName(name); ok {
 			d.marks.segment = max(d.marks.segment, n+1)
+			in.last, in.lastSize = name, file.size
 			return in.takeSegment(name)
 		}
 	}
@@ -115,10 +118,10 @@ func (in *inventory) takeSegment(name string) error {
 			maps.Copy(d.state, r.state)
 			s.whole = true
 		case kindReport:
-			if r.number > in.seen { // else it was written again, and newer ones have been there
+			if s.whole || r.number > in.seen { // else it was written again, and newer ones have been there
 				maps.Copy(d.state, r.state)
-				in.seen = r.number
 			}
+			in.seen = max(in.seen, r.number)
 		case kindAside, kindDamage:
 		}
 	}
@@ -206,9 +209,13 @@ func (d *Disk) recover(in *inventory) error {
 			return err
 		}
 	}
+	lost := d.countMissing(in)
+	if lost == 0 {
+		d.cutUnfinished(in)
+	}
 	d.syncTail() // before the marks tell of what is in it
-	damaged := d.recoverDamage(in)
-	lost := d.settleMarks(in, damaged)
+	d.skipNumbers(d.recoverDamage(in))
+	d.marks.boot = max(d.marks.boot+1, uint64(max(time.Now().Unix(), 0)))
 	if err := d.saveMarks(true); err != nil && !isFull(err) {
 		return fmt.Errorf("write the read position: %w", err)
 	}
@@ -238,9 +245,9 @@ func (d *Disk) recoverDamage(in *inventory) (fresh int) {
 	return fresh
 }
 
-// settleMarks brings the marks in line with what was found, for this opening. It returns how many reports are
-// missing that were not told before.
-func (d *Disk) settleMarks(in *inventory, damaged int) (lost int) {
+// countMissing brings the marks in line with what was found, and returns how many reports are missing that were
+// not told before.
+func (d *Disk) countMissing(in *inventory) (lost int) {
 	m := &d.marks
 	if in.copies == 0 {
 		m.position = max(in.first, 1)
@@ -260,13 +267,50 @@ func (d *Disk) settleMarks(in *inventory, damaged int) (lost int) {
 	end := max(m.written, in.seen+1, m.position)
 	missing := end - m.position - kept
 	lost += int(missing - min(missing, m.gaps)) //nolint:gosec // a count
-	m.written = end
-	if damaged > 0 { // whose numbers are not known, and must not be given again
-		m.written += uint64(damaged/headerSize) + 1
-	}
-	m.gaps = m.written - m.position - kept
-	m.boot = max(m.boot+1, uint64(max(time.Now().Unix(), 0)))
+	m.written, m.gaps = end, missing
 	return lost
+}
+
+// skipNumbers leaves out the numbers that damaged bytes may have had, for they must not be given again.
+func (d *Disk) skipNumbers(damaged int) {
+	if damaged > 0 {
+		n := uint64(damaged/headerSize) + 1
+		d.marks.written += n
+		d.marks.gaps += n
+	}
+}
+
+// cutUnfinished cuts off what the last file ends with, if that can't be read. When no report is missing, it is what
+// was being written when the process was killed or the power went, and nobody was told that it is safe.
+func (d *Disk) cutUnfinished(in *inventory) {
+	damages := in.damages[in.last]
+	if len(damages) == 0 {
+		return
+	}
+	rest := damages[len(damages)-1]
+	known := d.hasAside(damageID(in.last, rest.offset) + damageSuffix) // and so was told as lost
+	if known || rest.offset+int64(len(rest.bytes)) != in.lastSize || d.cut(in.last, rest.offset) != nil {
+		return
+	}
+	if in.damages[in.last] = damages[:len(damages)-1]; rest.offset == 0 {
+		d.segments = slices.DeleteFunc(d.segments, func(s *segment) bool { return slices.Contains(s.names, in.last) })
+	}
+	d.tell(Unfinished{File: in.last, Bytes: len(rest.bytes)})
+}
+
+// cut shortens a file, or removes it if nothing is left of it.
+func (d *Disk) cut(name string, size int64) error {
+	if size == 0 {
+		if err := d.files.remove(name); err != nil {
+			return err
+		}
+		return d.files.sync()
+	}
+	f, err := d.files.open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Sync(), f.Close())
 }
 
 // loadTail loads the last segment if it is small, so that it is written again with the next report: else each
