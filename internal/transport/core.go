@@ -75,10 +75,6 @@ func (c *Core) Close() error {
 // Deliver sends a report and returns once core has acknowledged it. wire.Judge says what to do about
 // the error, which names the address.
 func (c *Core) Deliver(ctx context.Context, d wire.Delivery) error {
-	report := new(monitoring.PollerStatusRequest)
-	if err := proto.Unmarshal(d.Body, report); err != nil {
-		return status.Errorf(codes.InvalidArgument, "report %s can't be read: %v", d.ID, err)
-	}
 	select {
 	case <-c.turn:
 		defer func() { c.turn <- struct{}{} }()
@@ -88,7 +84,7 @@ func (c *Core) Deliver(ctx context.Context, d wire.Delivery) error {
 	address := c.cfg.Addresses[c.current]
 	seen := false // by core, which ended the last try itself
 	err := insist(ctx, func() bool { return seen }, func() error {
-		err := c.deliver(ctx, d, report)
+		err := c.deliver(ctx, d)
 		seen = c.conn != nil && c.conn.answered()
 		if refused(err) && !seen { // core is there, and goes on with another connection
 			err = errors.Join(err, c.drop())
@@ -97,6 +93,9 @@ func (c *Core) Deliver(ctx context.Context, d wire.Delivery) error {
 	})
 	if err == nil {
 		return nil
+	}
+	if _, unreadable := read(d); unreadable != nil { // core would say so for ever, in words that mean nothing to us
+		return unreadable
 	}
 	if c.conn != nil {
 		err = c.explain(err)
@@ -181,7 +180,7 @@ func withPatience(ctx context.Context, timeout time.Duration) (_ context.Context
 	}
 }
 
-func (c *Core) deliver(ctx context.Context, d wire.Delivery, report *monitoring.PollerStatusRequest) error {
+func (c *Core) deliver(ctx context.Context, d wire.Delivery) error {
 	if c.conn != nil && gone(c.conn.cc.GetState()) { // since the last delivery
 		if err := c.drop(); err != nil {
 			return err
@@ -197,14 +196,22 @@ func (c *Core) deliver(ctx context.Context, d wire.Delivery, report *monitoring.
 	patience := c.cfg.Timeout + onTheWay(len(d.Body))
 	ctx, progress, cancel := withPatience(ctx, patience)
 	defer cancel()
-	err := c.conn.deliver(ctx, d, report, progress)
+	err := c.conn.deliver(ctx, d, progress)
 	if err != nil && errors.Is(context.Cause(ctx), errNoProgress) {
 		return status.Errorf(codes.DeadlineExceeded, "nothing more was taken for %v (core.timeout = %v, and what its size takes)", patience, c.cfg.Timeout)
 	}
 	return err
 }
 
-func (c *coreConn) deliver(ctx context.Context, d wire.Delivery, report *monitoring.PollerStatusRequest, progress func()) error {
+func (c *coreConn) deliver(ctx context.Context, d wire.Delivery, progress func()) error {
+	withID := metadata.AppendToOutgoingContext(ctx, wire.ReportIDKey, d.ID)
+	if c.registered && !d.InChunks && len(d.Body) <= d.Limit {
+		return c.unary(withID, asItIs(d.Body))
+	}
+	report, err := read(d)
+	if err != nil {
+		return err
+	}
 	streamable := wire.Streamable(report)
 	if !c.registered && !streamable {
 		// Without the report's id: core would take the report itself for a resend.
@@ -212,13 +219,28 @@ func (c *coreConn) deliver(ctx context.Context, d wire.Delivery, report *monitor
 			return err
 		}
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, wire.ReportIDKey, d.ID)
 	// What is too large and not streamable was kept by an earlier run, which had another limit. It goes
 	// as it is: core takes it, or finds it too large, and then it is halved.
-	if !streamable || c.registered && !d.InChunks && len(d.Body) <= d.Limit {
-		return c.unary(ctx, report)
+	if !streamable {
+		return c.unary(withID, asItIs(d.Body))
 	}
-	return c.stream(ctx, wire.Chunks(report, d.Limit), progress)
+	return c.stream(withID, wire.Chunks(report, d.Limit), progress)
+}
+
+func read(d wire.Delivery) (*monitoring.PollerStatusRequest, error) {
+	report := new(monitoring.PollerStatusRequest)
+	if err := proto.Unmarshal(d.Body, report); err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "report %s can't be read: %v", d.ID, err)
+	}
+	return report, nil
+}
+
+// asItIs returns a report that is marshalled as body is. To read a report of ten thousand statuses and to
+// marshal it again takes twice as long as all else that delivers it.
+func asItIs(body []byte) *monitoring.PollerStatusRequest {
+	report := new(monitoring.PollerStatusRequest)
+	report.ProtoReflect().SetUnknown(body)
+	return report
 }
 
 func (c *Core) connect(address string) (*coreConn, error) {

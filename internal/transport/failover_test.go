@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/serviceradar/poller/internal/sim"
@@ -125,6 +126,24 @@ func TestUnreadableBody(t *testing.T) {
 	wantError(t, "garbage", c.Deliver(t.Context(), delivery("p/1/7", []byte("\xff\xff"))), wire.SetAside, "p/1/7", "can't be read")
 	if dialed.Load() != 0 {
 		t.Error("it connects for garbage")
+	}
+}
+
+// TestUnreadableBodyLater: over a connection that core knows, reports go as they are; the words that core has for
+// one that it can't read would have it tried for ever.
+func TestUnreadableBodyLater(t *testing.T) {
+	t.Parallel()
+	core := new(sim.Core)
+	dial, dialed := counting()
+	c := newCore(t, CoreConfig{Addresses: []string{startCore(t, core, "127.0.0.1:0").Addr()}, Dial: dial})
+	mustDeliver(t, c, 1, "a/ssh")
+	wantError(t, "garbage", c.Deliver(t.Context(), delivery("p/1/7", []byte("\xff\xff"))), wire.SetAside, "p/1/7", "can't be read")
+	noText := protowire.AppendString(protowire.AppendTag(nil, 2, protowire.BytesType), "\xff")
+	wantError(t, "a name that is no text", c.Deliver(t.Context(), delivery("p/1/8", noText)), wire.SetAside, "p/1/8", "can't be read")
+	mustDeliver(t, c, 9, "a/ssh")
+	wantTaken(t, core, "stream p/1/1 a/ssh", "unary p/1/9 a/ssh")
+	if n := dialed.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
 	}
 }
 
