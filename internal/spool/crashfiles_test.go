@@ -261,6 +261,8 @@ func (c *crashFiles) remove(name string) error {
 	return err
 }
 
+func (c *crashFiles) discard(name string) { _ = c.remove(name) }
+
 // sync that fails is as a file's: what was changed is never made durable by a later one.
 func (c *crashFiles) sync() error {
 	c.mu.Lock()

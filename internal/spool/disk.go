@@ -345,8 +345,12 @@ func (d *Disk) removeFiles(s *segment) bool {
 	if !s.retried && d.saveMarks(true) != nil {
 		return false
 	}
-	for _, name := range s.names {
-		_ = d.files.remove(name) // if it stays, it is removed at the next opening
+	for _, name := range s.names { // if it stays, it is removed at the next opening
+		if isFull(d.unsafe) { // and then its space is waited for
+			_ = d.files.remove(name)
+		} else {
+			d.files.discard(name)
+		}
 	}
 	if s.retried { // the file is all that says that it is not done
 		_ = d.files.sync()

@@ -424,6 +424,7 @@ func (d *disk) look() string {
 
 func (d *disk) list(suffix string) (names []string) {
 	d.t.Helper()
+	d.files.(*directory).discarding.Wait()
 	names, err := filepath.Glob(filepath.Join(d.dir, "*"+suffix))
 	if err != nil {
 		d.t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 )
 
@@ -19,7 +20,8 @@ type files interface {
 	open(name string) (file, error)   // an existing one, to be written in place
 	rename(from, to string) error     // replaces to
 	remove(name string) error
-	sync() error // makes creations, renames and removals durable
+	discard(name string) // removes at some time, if it can; nobody waits for it
+	sync() error         // makes creations, renames and removals durable
 }
 
 type fileInfo struct {
@@ -41,6 +43,8 @@ type file interface {
 type directory struct {
 	root *os.Root
 	path string
+	// discarding are the removals that are under way.
+	discarding sync.WaitGroup
 }
 
 var _ files = (*directory)(nil)
@@ -54,7 +58,11 @@ func openDirectory(path string) (*directory, error) {
 	return &directory{root: root, path: path}, nil
 }
 
-func (d *directory) close() error { return failed("close directory", d.path, d.root.Close()) }
+// close waits for what is being discarded.
+func (d *directory) close() error {
+	d.discarding.Wait()
+	return failed("close directory", d.path, d.root.Close())
+}
 
 // list leaves out what is no regular file, such as a directory.
 func (d *directory) list() ([]fileInfo, error) {
@@ -144,6 +152,11 @@ func (d *directory) rename(from, to string) error {
 
 func (d *directory) remove(name string) error {
 	return failed("remove", d.at(name), d.root.Remove(name))
+}
+
+// discard is for large files: to free their blocks may take a disk longer than to write them.
+func (d *directory) discard(name string) {
+	d.discarding.Go(func() { _ = d.root.Remove(name) })
 }
 
 // sync does nothing on Windows, which can't sync a directory and writes its changes in order.

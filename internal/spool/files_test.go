@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -102,6 +103,24 @@ func TestDirectoryErrors(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(path, "../out")); err == nil {
 		t.Error("a file was made outside of the directory")
+	}
+}
+
+// TestDiscard: what is discarded is gone when the directory is closed at the latest, and what isn't there is no error.
+func TestDiscard(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := must(openDirectory(path))(t)
+	for i := range 10 {
+		noErrors(t, must(d.create(fmt.Sprint(i)))(t).Close())
+	}
+	for i := range 10 {
+		d.discard(fmt.Sprint(i))
+	}
+	d.discard("gone")
+	noErrors(t, d.close())
+	if left := must(os.ReadDir(path))(t); len(left) != 0 {
+		t.Errorf("%d files are left", len(left))
 	}
 }
 
