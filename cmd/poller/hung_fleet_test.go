@@ -41,11 +41,6 @@ type kind struct {
 
 func (k *kind) good() bool { return k.reason == nil }
 
-// agentName is the same with each fleet, because it decides on the agent's slot.
-func agentName(i int) string { return fmt.Sprintf("agent-%04d", i) }
-
-func checkName(i int) string { return fmt.Sprintf("check-%d", i) }
-
 // toml is the poller's configuration: what is not said is the default.
 func (f fleet) toml(core string) string {
 	var b strings.Builder

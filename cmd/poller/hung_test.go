@@ -3,16 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -25,12 +18,7 @@ import (
 var cycles = flag.Int("cycles", 12, "how many cycles TestHungCheckersCostNobodyElse takes with each fleet, 4 at least")
 
 const (
-	fleetSize  = 2000
-	checksEach = 5
-	interval   = 10 * time.Second
-	timeout    = 5 * time.Second
-	// quiet is the moment of a cycle when all agents were started long ago: poll.rate starts them within 4 s.
-	quiet = interval * 3 / 4
+	timeout = 5 * time.Second
 	// warmUp is how many cycles are not measured: in the first, connections are made and breakers open,
 	// in the second the checker that froze is found out.
 	warmUp = 2
@@ -104,7 +92,7 @@ func measure(t *testing.T, muster func(*testing.T, *roll) fleet) measured {
 	}
 	t.Cleanup(server.Stop)
 	fleet := muster(t, asked)
-	pid, stop := startQuietly(t, configFile(t, "%s", fleet.toml(server.Addr())))
+	pid, _, stop := startQuietly(t, configFile(t, "%s", fleet.toml(server.Addr())))
 	began := asked.wait(t)
 	lateness := timers(t)
 
@@ -146,81 +134,6 @@ func measure(t *testing.T, muster func(*testing.T, *roll) fleet) measured {
 	return m
 }
 
-// timers runs one short timer after the other. The function that it returns ends that, and returns how
-// late they were, in order.
-func timers(t *testing.T) (end func() []time.Duration) {
-	t.Helper()
-	const short = 10 * time.Millisecond
-	ended, late := make(chan struct{}), make(chan []time.Duration, 1)
-	stop := sync.OnceFunc(func() { close(ended) })
-	go func() {
-		var all []time.Duration
-		defer func() { late <- all }()
-		for {
-			began := time.Now()
-			select {
-			case <-ended:
-				return
-			case <-time.After(short):
-				all = append(all, time.Since(began)-short)
-			}
-		}
-	}()
-	t.Cleanup(stop)
-	return func() []time.Duration {
-		stop()
-		all := <-late
-		slices.Sort(all)
-		return all
-	}
-}
-
-// startQuietly starts the poller with its log in a file. Stop stops it in order, and wants it to end well.
-func startQuietly(t *testing.T, file string) (pid int, stop func()) {
-	t.Helper()
-	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = log.Close() })
-	cmd := exec.CommandContext(t.Context(), binary, "run", "-c", file)
-	cmd.Stderr = log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	var failed error // known when it has ended
-	go func() {
-		defer close(ended)
-		failed = cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		<-ended // the context ended it, if it had not ended
-		if t.Failed() {
-			t.Logf("the poller's last words:\n%s", tail(log.Name()))
-		}
-	})
-	return cmd.Process.Pid, func() {
-		t.Helper()
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		<-ended
-		if failed != nil {
-			t.Errorf("the poller ended with %v", failed)
-		}
-	}
-}
-
-func tail(file string) string {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err.Error()
-	}
-	lines := bytes.Split(text, []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-20):], []byte("\n")))
-}
-
 // compare is the table of what it costs.
 func compare(healthy, hung measured) string {
 	var b strings.Builder
@@ -248,14 +161,4 @@ func compare(healthy, hung measured) string {
 	times("a timer of this test itself was late, ms, max", func(m measured) time.Duration { return quantile(m.machine, 1) })
 	_ = w.Flush()
 	return b.String()
-}
-
-// quantile returns the value of a sorted list that is not above the given part of it.
-func quantile(sorted []time.Duration, part float64) time.Duration {
-	return sorted[int(part*float64(len(sorted)-1))]
-}
-
-func middle(values []float64) float64 {
-	values = slices.Sorted(slices.Values(values))
-	return (values[len(values)/2] + values[(len(values)-1)/2]) / 2
 }

@@ -1,4 +1,4 @@
-//go:build hung && linux
+//go:build (hung || spoolcost) && linux
 
 package main
 
