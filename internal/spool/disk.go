@@ -346,7 +346,7 @@ func (d *Disk) removeFiles(s *segment) bool {
 		return false
 	}
 	for _, name := range s.names { // if it stays, it is removed at the next opening
-		if isFull(d.unsafe) { // and then its space is waited for
+		if s.retried || isFull(d.unsafe) { // and then its space is waited for
 			_ = d.files.remove(name)
 		} else {
 			d.files.discard(name)
