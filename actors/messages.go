@@ -70,8 +70,11 @@ type (
 
 type (
 	// take: poller → reporter. Keep this report safe and deliver it; a second take of the same
-	// id changes nothing.
-	take struct{ report report }
+	// id, which says that it is sent again, changes nothing.
+	take struct {
+		report report
+		again  bool
+	}
 	// taken: reporter → poller, and root, which at the stop outlives it. The report is safe, or was dropped at
 	// once for want of room.
 	taken struct {
@@ -94,6 +97,7 @@ type (
 		report      string        // the oldest report's id
 		part        wire.Delivery // the report, or what of it was delivered
 		last        bool          // nothing is left of the report but the part
+		atCore      string        // the id of a report that core has, and that the spool could not keep yet, or not read
 		err         error
 		took        time.Duration
 		kept        int // reports
@@ -142,7 +146,8 @@ type report struct {
 	// sequences are where results stand once the report is taken.
 	sequences []check.Sequence
 	closed    time.Time // when its cycle was
-	sent      time.Time // when it last went to the reporter; zero if it did not yet
+	sent      time.Time // when it last went to the reporter; zero if it did not yet, or that one is gone
+	again     bool      // it went there before
 }
 
 // fall is an agent's last failure: how many there have been with it, and what to say of its runs.

@@ -321,8 +321,9 @@ func (p *poller) sendReport(now time.Time) {
 		return
 	}
 	if r := &p.ledger.untaken[0]; !now.Before(r.sent.Add(p.resendAfter())) {
-		r.sent = now
-		p.env.send(p.env.reporter, take{report: *r})
+		again := r.again
+		r.sent, r.again = now, true
+		p.env.send(p.env.reporter, take{report: *r, again: again})
 	}
 }
 

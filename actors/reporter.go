@@ -30,11 +30,17 @@ type reporter struct {
 
 	// appending is the report that is on its way into the spool, next the one that waits for that; without
 	// an id there is none.
-	appending, next report
+	appending report
+	next      take
 
 	sending  bool // a call is in flight, or the next try has its time
 	retrying bool // of these, the latter
 	more     bool // something was appended since the spool was last asked for its oldest report
+	// idle: there is nothing in the spool, and nothing on its way into it but what this reporter appends. It
+	// knows that after an append of its own: a predecessor's would have come before.
+	idle, own bool
+	// atCore is a report that was delivered while it was to be appended, which failed: it is let go when it comes.
+	atCore string
 	// report is the oldest report's id, parts are what of it core has not acknowledged: itself, or what
 	// it was split into because core found it too large. Nothing while the spool is yet to be asked.
 	report   string
@@ -58,7 +64,7 @@ func (r *reporter) Receive(ctx actor.Context) {
 	case *actor.Started:
 		r.deliverNext()
 	case take:
-		r.take(m.report)
+		r.take(m)
 	case appended:
 		r.appended(m)
 	case delivered:
@@ -91,20 +97,44 @@ func (r *reporter) stop() {
 // take begins to keep a report safe. One at a time: the same again is ignored, because the poller sends it
 // once more if need be, and another one waits. There is never a second one that waits: the poller sends
 // one only when it has given up, and told as lost, those before.
-func (r *reporter) take(rep report) {
+func (r *reporter) take(m take) {
 	switch {
 	case r.appending.id == "":
-		r.append(rep)
-	case r.appending.id != rep.id:
-		r.next = rep
+		r.append(m)
+	case r.appending.id != m.report.id:
+		r.next = m
 	}
 }
 
-func (r *reporter) append(rep report) {
+func (r *reporter) append(t take) {
+	rep := t.report
 	r.appending = rep
 	m := appended{incarnation: r.incarnation, id: rep.id}
+	done := make(chan struct{})
 	r.env.call(r.self, func() any {
+		defer close(done)
 		r.env.appendReport(&rep, &m)
+		return m
+	}, func(err error) any {
+		m.err = err
+		return m
+	})
+	if r.idle && !r.sending && !t.again {
+		r.deliverMeanwhile(&rep, done)
+	}
+	r.idle = false
+}
+
+// deliverMeanwhile delivers a report that is being appended to an empty spool, so that core need not wait for
+// the disk. Should the process end meanwhile, core has it, or the poller's cycle is lost as if it had been open.
+func (r *reporter) deliverMeanwhile(rep *report, appended <-chan struct{}) {
+	r.sending = true
+	m := delivered{
+		incarnation: r.incarnation, last: true, report: rep.id,
+		part: wire.Delivery{ID: rep.id, Body: rep.body, Limit: r.env.Identity.MaxMessage},
+	}
+	r.env.call(r.self, func() any {
+		m.err = r.env.deliverMeanwhile(r.ctx, &m, appended)
 		return m
 	}, func(err error) any {
 		m.err = err
@@ -115,9 +145,9 @@ func (r *reporter) append(rep report) {
 // appended says that a report is safe. If it is not, it stays silent, and the poller sends it again.
 func (r *reporter) appended(m appended) {
 	if m.incarnation == r.incarnation {
-		r.appending = report{}
-		if next := r.next; next.id != "" {
-			r.next = report{}
+		r.appending, r.own = report{}, r.own || m.err == nil
+		if next := r.next; next.report.id != "" {
+			r.next = take{}
 			r.append(next)
 		}
 	} else if m.err != nil {
@@ -141,7 +171,7 @@ func (r *reporter) deliverNext() {
 	if r.sending {
 		return
 	}
-	m := delivered{incarnation: r.incarnation, last: len(r.parts) <= 1}
+	m := delivered{incarnation: r.incarnation, last: len(r.parts) <= 1, atCore: r.atCore}
 	if len(r.parts) > 0 {
 		m.report, m.part = r.report, r.parts[0]
 	} else {
@@ -165,7 +195,10 @@ func (r *reporter) delivered(m delivered) {
 		}
 		return
 	}
-	if m.report == "" {
+	if m.atCore != "" && m.atCore != r.atCore {
+		r.tellDelivered(m)
+	}
+	if r.atCore = m.atCore; m.report == "" {
 		r.nothingRead(m.err)
 		return
 	}
@@ -200,9 +233,11 @@ func (r *reporter) nothingRead(err error) {
 	switch {
 	case r.more:
 		r.deliverNext()
+		return
 	case r.finishing && r.appending.id == "":
 		r.env.send(r.env.root, finished{})
 	}
+	r.idle = r.own && r.appending.id == ""
 }
 
 // goOn goes on to what is left when the first part is done with.

@@ -30,6 +30,11 @@ func (e *env) deliver(ctx context.Context, m *delivered) error {
 	return e.inTurn(ctx, func() error {
 		if m.report == "" {
 			id, body, ok, err := e.Spool.Next()
+			if ok && id == m.atCore {
+				e.Spool.Ack(id)
+				m.atCore = ""
+				id, body, ok, err = e.Spool.Next()
+			}
 			if err != nil || !ok {
 				return err
 			}
@@ -40,6 +45,29 @@ func (e *env) deliver(ctx context.Context, m *delivered) error {
 		m.took = time.Since(began)
 		if err == nil && m.last {
 			e.Spool.Ack(m.report)
+		}
+		m.kept, _ = e.Spool.Kept()
+		return err
+	})
+}
+
+// deliverMeanwhile delivers a report that is being appended, and lets it go when it has been.
+func (e *env) deliverMeanwhile(ctx context.Context, m *delivered, appended <-chan struct{}) error {
+	return e.inTurn(ctx, func() error {
+		began := time.Now()
+		err := e.Core.Deliver(ctx, m.part)
+		m.took = time.Since(began)
+		<-appended
+		id, _, ok, unread := e.Spool.Next() // so that it is not dropped while it is tried again
+		if unread != nil || !ok || id != m.report { // it could not be kept, or not be read
+			if err == nil {
+				m.atCore = m.report
+			}
+			m.report = ""
+			return unread
+		}
+		if err == nil {
+			e.Spool.Ack(id)
 		}
 		m.kept, _ = e.Spool.Kept()
 		return err

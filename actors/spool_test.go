@@ -86,6 +86,56 @@ func TestAppendThatIsSlow(t *testing.T) {
 	})
 }
 
+// TestCoreDoesNotWaitForTheDisk: what is appended to an empty spool is delivered meanwhile, once; it counts as taken when
+// it is on the disk.
+func TestCoreDoesNotWaitForTheDisk(t *testing.T) {
+	runSpool(t, settings(2, 1, 10*time.Second, time.Second), func(w *world, s *testSpool) {
+		s.before("append", func(n int) error {
+			if n > 1 {
+				time.Sleep(3 * time.Second)
+			}
+			return nil
+		})
+		w.start()
+		w.pass(2 * time.Second)
+		for cycle := 2; cycle <= 4; cycle++ {
+			w.pass(10 * time.Second)
+			if at, taken := len(w.core.all()), len(seen[actors.ReportTaken](w)); at != cycle || taken != cycle-1 {
+				t.Errorf("2 s after cycle %d began, %d reports are at core and %d taken", cycle, at, taken)
+			}
+		}
+		w.core.setFault(away)
+		w.pass(10 * time.Second) // the fifth can't be delivered, neither meanwhile nor afterwards
+		w.core.setFault(nil)
+		w.pass(17*time.Second - time.Millisecond)
+		w.wantWhole(6)
+		if n, _ := s.Kept(); n != 0 {
+			t.Errorf("%d reports are kept", n)
+		}
+	})
+}
+
+// TestAtCoreBeforeItIsKept: a report that was delivered while its append failed is not delivered again when it is kept.
+func TestAtCoreBeforeItIsKept(t *testing.T) {
+	runSpool(t, settings(2, 1, 10*time.Second, time.Second), func(w *world, s *testSpool) {
+		s.before("append", func(n int) error {
+			if n == 2 || n == 3 {
+				return errors.New("no")
+			}
+			return nil
+		})
+		w.start()
+		w.pass(50*time.Second - time.Millisecond)
+		w.wantWhole(5)
+		if told, kept := len(seen[actors.ReportDelivered](w)), len(seen[actors.SpoolFailed](w)); told != 5 || kept != 2 {
+			t.Errorf("%d told to be delivered, want 5; %d failures, want 2", told, kept)
+		}
+		if n, _ := s.Kept(); n != 0 {
+			t.Errorf("%d reports are kept", n)
+		}
+	})
+}
+
 // TestReportThatComesDuringTheLook is not overlooked: the spool said that there is none, and had none then.
 func TestReportThatComesDuringTheLook(t *testing.T) {
 	runSpool(t, settings(2, 1, 10*time.Second, time.Second), func(w *world, s *testSpool) {
@@ -216,7 +266,8 @@ func TestSpoolThatCannotBeRead(t *testing.T) {
 		w.pass(5 * time.Second)
 		s.before("next", func(int) error { return errors.New("input/output error") })
 		w.pass(30 * time.Second)
-		if got := w.ids(); got != "1" || len(seen[actors.ReportTaken](w)) != 4 {
+		// The second was delivered while it was appended.
+		if got := w.ids(); got != "1 2" || len(seen[actors.ReportTaken](w)) != 4 {
 			t.Errorf("core has %s, want only what could be read; taken: %d", got, len(seen[actors.ReportTaken](w)))
 		}
 		told := seen[actors.SpoolUnreadable](w)
