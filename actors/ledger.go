@@ -175,6 +175,21 @@ func (l *ledger) forgetSent() {
 	}
 }
 
+// oldestCycle returns the reports of the oldest cycle that wait to be taken, as sent now. It tells whether some of
+// them were sent before.
+func (l *ledger) oldestCycle(now time.Time) (reports []report, again bool) {
+	for i := range l.untaken {
+		r := &l.untaken[i]
+		if r.cycle != l.untaken[0].cycle {
+			break
+		}
+		again = again || r.again
+		r.sent, r.again = now, true
+		reports = append(reports, *r)
+	}
+	return reports, again
+}
+
 // surplus removes and returns the reports of the oldest cycles, if those of more than two wait to be taken
 // and it was closed before. Cycles that close together, after the process stood still, are not surplus
 // yet: the reporter has not had the time.

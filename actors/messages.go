@@ -69,11 +69,11 @@ type (
 )
 
 type (
-	// take: poller → reporter. Keep this report safe and deliver it; a second take of the same
-	// id, which says that it is sent again, changes nothing.
+	// take: poller → reporter. Keep these reports of a cycle safe and deliver them, in order; what is taken
+	// already is not changed by a take that says that some are sent again.
 	take struct {
-		report report
-		again  bool
+		reports []report
+		again   bool
 	}
 	// taken: reporter → poller, and root, which at the stop outlives it. The report is safe, or was dropped at
 	// once for want of room.
@@ -81,14 +81,13 @@ type (
 		id      string
 		dropped bool
 	}
-	// appended: the reporter's call → reporter. A nil err means that the spool has the report, or dropped it
-	// at once.
+	// appended: the reporter's call → reporter. These are safe, or were dropped at once; the one that failed, and
+	// those behind it, are not.
 	appended struct {
 		incarnation uint64
-		id          string
-		dropped     bool
+		kept        []kept
+		failed      string
 		err         error
-		kept        int // reports
 	}
 	// delivered: the reporter's call → reporter. A nil err means that core acknowledged the part. With
 	// an empty report there was none, or with an err none that could be read.
@@ -97,7 +96,7 @@ type (
 		report      string        // the oldest report's id
 		part        wire.Delivery // the report, or what of it was delivered
 		last        bool          // nothing is left of the report but the part
-		atCore      string        // the id of a report that core has, and that the spool could not keep yet, or not read
+		atCore      []string      // reports that core has, and that the spool could not keep yet, or not read
 		err         error
 		took        time.Duration
 		kept        int // reports
@@ -148,6 +147,13 @@ type report struct {
 	closed    time.Time // when its cycle was
 	sent      time.Time // when it last went to the reporter; zero if it did not yet, or that one is gone
 	again     bool      // it went there before
+}
+
+// kept is what came of appending a report.
+type kept struct {
+	id      string
+	dropped bool
+	reports int // that are kept with it
 }
 
 // fall is an agent's last failure: how many there have been with it, and what to say of its runs.

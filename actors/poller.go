@@ -62,7 +62,7 @@ func (p *poller) Receive(ctx actor.Context) {
 		p.tick(time.Now())
 	case reporterUp:
 		p.ledger.forgetSent()
-		p.sendReport(time.Now())
+		p.sendReports(time.Now())
 	case settled:
 		p.settled(m, time.Now())
 	case agentDown:
@@ -72,7 +72,7 @@ func (p *poller) Receive(ctx actor.Context) {
 	case taken:
 		now := time.Now()
 		p.ledger.take(m.id, !m.dropped)
-		p.sendReport(now)
+		p.sendReports(now)
 		p.startWaiting(now)
 		p.leave(now)
 	case drain:
@@ -133,7 +133,7 @@ func (p *poller) advance(now time.Time) {
 	p.release(p.endResults(p.ledger.background.Expire(now, p.grace()), stalled))
 	p.startWaiting(now)
 	p.closeCycles(now)
-	p.sendReport(now)
+	p.sendReports(now)
 	p.leave(now)
 	p.arm(now)
 }
@@ -301,7 +301,7 @@ func (p *poller) close(c *machine.Cycle, now time.Time) {
 	p.ledger.closed(c, statuses, reports, now, func(n uint64) string {
 		return fmt.Sprintf("%s/%s/%d", p.env.Identity.PollerID, p.env.Boot, n)
 	})
-	p.sendReport(now)
+	p.sendReports(now)
 	if err != nil {
 		p.env.Observe(ReportDropped{ID: fmt.Sprintf("of cycle %d", c.Index()), Cause: err.Error()})
 	}
@@ -313,18 +313,15 @@ func (p *poller) close(c *machine.Cycle, now time.Time) {
 	p.env.Observe(summary(c, statuses, took))
 }
 
-// sendReport sends the oldest report that is not taken: at first, and again when the reporter has
-// not confirmed it for a while. The next one waits for that, or a report that has to be sent again
+// sendReports sends the reports of the oldest cycle that are not taken: at first, and again when the reporter has
+// not confirmed them for a while. The next cycle waits for that, or a report that has to be sent again
 // would come behind later ones.
-func (p *poller) sendReport(now time.Time) {
-	if len(p.ledger.untaken) == 0 {
+func (p *poller) sendReports(now time.Time) {
+	if len(p.ledger.untaken) == 0 || now.Before(p.ledger.untaken[0].sent.Add(p.resendAfter())) {
 		return
 	}
-	if r := &p.ledger.untaken[0]; !now.Before(r.sent.Add(p.resendAfter())) {
-		again := r.again
-		r.sent, r.again = now, true
-		p.env.send(p.env.reporter, take{report: *r, again: again})
-	}
+	reports, again := p.ledger.oldestCycle(now)
+	p.env.send(p.env.reporter, take{reports: reports, again: again})
 }
 
 // resendAfter leaves time for two tries before a report is surplus.

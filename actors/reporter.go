@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -28,9 +29,8 @@ type reporter struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	// appending is the report that is on its way into the spool, next the one that waits for that; without
-	// an id there is none.
-	appending report
+	// appending are the reports that are on their way into the spool, next those that wait for that.
+	appending []report
 	next      take
 
 	sending  bool // a call is in flight, or the next try has its time
@@ -39,8 +39,9 @@ type reporter struct {
 	// idle: there is nothing in the spool, and nothing on its way into it but what this reporter appends. It
 	// knows that after an append of its own: a predecessor's would have come before.
 	idle, own bool
-	// atCore is a report that was delivered while it was to be appended, which failed: it is let go when it comes.
-	atCore string
+	// atCore are reports that were delivered while they were to be appended, which failed: they are let go when
+	// they come.
+	atCore []string
 	// report is the oldest report's id, parts are what of it core has not acknowledged: itself, or what
 	// it was split into because core found it too large. Nothing while the spool is yet to be asked.
 	report   string
@@ -94,47 +95,43 @@ func (r *reporter) stop() {
 	}
 }
 
-// take begins to keep a report safe. One at a time: the same again is ignored, because the poller sends it
-// once more if need be, and another one waits. There is never a second one that waits: the poller sends
+// take begins to keep reports safe. Those of one cycle at a time: the same again are ignored, because the poller sends
+// them once more if need be, and others wait. There are never two cycles that wait: the poller sends
 // one only when it has given up, and told as lost, those before.
 func (r *reporter) take(m take) {
 	switch {
-	case r.appending.id == "":
+	case len(r.appending) == 0:
 		r.append(m)
-	case r.appending.id != m.report.id:
+	case !slices.ContainsFunc(r.appending, func(rep report) bool { return rep.id == m.reports[0].id }):
 		r.next = m
 	}
 }
 
 func (r *reporter) append(t take) {
-	rep := t.report
-	r.appending = rep
-	m := appended{incarnation: r.incarnation, id: rep.id}
+	r.appending = t.reports
+	m := appended{incarnation: r.incarnation}
 	done := make(chan struct{})
 	r.env.call(r.self, func() any {
 		defer close(done)
-		r.env.appendReport(&rep, &m)
+		r.env.appendReports(t.reports, &m)
 		return m
 	}, func(err error) any {
 		m.err = err
 		return m
 	})
 	if r.idle && !r.sending && !t.again {
-		r.deliverMeanwhile(&rep, done)
+		r.deliverMeanwhile(t.reports, done)
 	}
 	r.idle = false
 }
 
-// deliverMeanwhile delivers a report that is being appended to an empty spool, so that core need not wait for
-// the disk. Should the process end meanwhile, core has it, or the poller's cycle is lost as if it had been open.
-func (r *reporter) deliverMeanwhile(rep *report, appended <-chan struct{}) {
+// deliverMeanwhile delivers reports that are being appended to an empty spool, so that core need not wait for
+// the disk. Should the process end meanwhile, core has them, or they are lost as if their cycle had been open.
+func (r *reporter) deliverMeanwhile(reports []report, appended <-chan struct{}) {
 	r.sending = true
-	m := delivered{
-		incarnation: r.incarnation, last: true, report: rep.id,
-		part: wire.Delivery{ID: rep.id, Body: rep.body, Limit: r.env.Identity.MaxMessage},
-	}
+	m := delivered{incarnation: r.incarnation, last: true, atCore: r.atCore}
 	r.env.call(r.self, func() any {
-		m.err = r.env.deliverMeanwhile(r.ctx, &m, appended)
+		m.err = r.env.deliverMeanwhile(r.ctx, reports, &m, appended)
 		return m
 	}, func(err error) any {
 		m.err = err
@@ -142,24 +139,23 @@ func (r *reporter) deliverMeanwhile(rep *report, appended <-chan struct{}) {
 	})
 }
 
-// appended says that a report is safe. If it is not, it stays silent, and the poller sends it again.
+// appended says that reports are safe. What is not it does not speak of, and the poller sends it again.
 func (r *reporter) appended(m appended) {
 	if m.incarnation == r.incarnation {
-		r.appending, r.own = report{}, r.own || m.err == nil
-		if next := r.next; next.report.id != "" {
+		r.appending, r.own = nil, r.own || m.err == nil
+		if next := r.next; len(next.reports) > 0 {
 			r.next = take{}
 			r.append(next)
 		}
-	} else if m.err != nil {
-		return // a predecessor's failure is nothing to us
 	}
-	if m.err != nil {
-		r.env.Observe(SpoolFailed{ID: m.id, Err: m.err})
-	} else {
-		said := taken{id: m.id, dropped: m.dropped}
+	for _, k := range m.kept { // also if a predecessor kept it
+		said := taken{id: k.id, dropped: k.dropped}
 		r.env.send(r.env.poller, said)
 		r.env.send(r.env.root, said)
-		r.env.Observe(ReportTaken{ID: m.id, Kept: m.kept})
+		r.env.Observe(ReportTaken{ID: k.id, Kept: k.reports})
+	}
+	if m.err != nil && m.incarnation == r.incarnation {
+		r.env.Observe(SpoolFailed{ID: m.failed, Err: m.err})
 	}
 	r.more = true
 	r.deliverNext()
@@ -195,9 +191,6 @@ func (r *reporter) delivered(m delivered) {
 		}
 		return
 	}
-	if m.atCore != "" && m.atCore != r.atCore {
-		r.tellDelivered(m)
-	}
 	if r.atCore = m.atCore; m.report == "" {
 		r.nothingRead(m.err)
 		return
@@ -229,15 +222,15 @@ func (r *reporter) nothingRead(err error) {
 		r.retryIn(delay)
 		return
 	}
-	r.sending = false
+	r.sending, r.attempts = false, 0
 	switch {
 	case r.more:
 		r.deliverNext()
 		return
-	case r.finishing && r.appending.id == "":
+	case r.finishing && len(r.appending) == 0:
 		r.env.send(r.env.root, finished{})
 	}
-	r.idle = r.own && r.appending.id == ""
+	r.idle = r.own && len(r.appending) == 0
 }
 
 // goOn goes on to what is left when the first part is done with.
@@ -313,7 +306,7 @@ func (r *reporter) retryIn(delay time.Duration) {
 // askSafe asks, when root waits and core does not take what is kept, whether the process may end without
 // losing it. It asks again after each failure, unless it may.
 func (r *reporter) askSafe() {
-	if !r.finishing || !r.retrying || r.asking || r.appending.id != "" {
+	if !r.finishing || !r.retrying || r.asking || len(r.appending) > 0 {
 		return
 	}
 	r.asking = true

@@ -12,17 +12,25 @@ import (
 // follow from what they did is done here, and what was lost is told here: the message that tells the
 // reporter may find nobody.
 
-// appendReport keeps a report safe.
-func (e *env) appendReport(rep *report, m *appended) {
-	tooOld, noRoom, err := e.Spool.Append(rep.id, rep.time, rep.body, rep.state())
-	for _, id := range tooOld {
-		e.Observe(ReportDropped{ID: id, Cause: "core did not take it within spool.max_age"})
+// appendReports keeps reports safe, in order, until one fails.
+func (e *env) appendReports(reports []report, m *appended) {
+	for i := range reports {
+		rep := &reports[i]
+		m.failed = rep.id // should it panic
+		tooOld, noRoom, err := e.Spool.Append(rep.id, rep.time, rep.body, rep.state())
+		for _, id := range tooOld {
+			e.Observe(ReportDropped{ID: id, Cause: "core did not take it within spool.max_age"})
+		}
+		for _, id := range noRoom {
+			e.Observe(ReportDropped{ID: id, Cause: "the queue of reports for core is full: spool.max_bytes"})
+		}
+		if m.err = err; err != nil {
+			return
+		}
+		k := kept{id: rep.id, dropped: slices.Contains(noRoom, rep.id)}
+		k.reports, _ = e.Spool.Kept()
+		m.kept = append(m.kept, k)
 	}
-	for _, id := range noRoom {
-		e.Observe(ReportDropped{ID: id, Cause: "the queue of reports for core is full: spool.max_bytes"})
-	}
-	m.dropped, m.err = slices.Contains(noRoom, rep.id), err
-	m.kept, _ = e.Spool.Kept()
 }
 
 // deliver delivers a part, or the oldest report if m has none, and lets the report go when core has all of it.
@@ -30,9 +38,9 @@ func (e *env) deliver(ctx context.Context, m *delivered) error {
 	return e.inTurn(ctx, func() error {
 		if m.report == "" {
 			id, body, ok, err := e.Spool.Next()
-			if ok && id == m.atCore {
+			for ok && slices.Contains(m.atCore, id) {
 				e.Spool.Ack(id)
-				m.atCore = ""
+				m.atCore = slices.DeleteFunc(slices.Clone(m.atCore), func(other string) bool { return other == id })
 				id, body, ok, err = e.Spool.Next()
 			}
 			if err != nil || !ok {
@@ -51,26 +59,38 @@ func (e *env) deliver(ctx context.Context, m *delivered) error {
 	})
 }
 
-// deliverMeanwhile delivers a report that is being appended, and lets it go when it has been.
-func (e *env) deliverMeanwhile(ctx context.Context, m *delivered, appended <-chan struct{}) error {
+// deliverMeanwhile delivers reports that are being appended, and lets them go when they have been. In m and the
+// error is the one that core did not take.
+func (e *env) deliverMeanwhile(ctx context.Context, reports []report, m *delivered, appended <-chan struct{}) error {
 	return e.inTurn(ctx, func() error {
-		began := time.Now()
-		err := e.Core.Deliver(ctx, m.part)
-		m.took = time.Since(began)
+		var took []time.Duration
+		var failed error
+		for i := 0; i < len(reports) && failed == nil; i++ {
+			m.part = wire.Delivery{ID: reports[i].id, Body: reports[i].body, Limit: e.Identity.MaxMessage}
+			began := time.Now()
+			failed = e.Core.Deliver(ctx, m.part)
+			took = append(took, time.Since(began))
+		}
 		<-appended
-		id, _, ok, unread := e.Spool.Next() // so that it is not dropped while it is tried again
-		if unread != nil || !ok || id != m.report { // it could not be kept, or not be read
-			if err == nil {
-				m.atCore = m.report
+		for i, t := range took {
+			id, _, ok, unread := e.Spool.Next() // that which is tried again is not to be dropped meanwhile
+			inSpool := unread == nil && ok && id == reports[i].id
+			switch last := i == len(took)-1; {
+			case last && failed != nil && inSpool:
+				m.report, m.took = id, t
+			case last && failed != nil: // it could not be kept, or not be read
+				return unread
+			case inSpool:
+				e.Spool.Ack(id)
+			default:
+				m.atCore = append(slices.Clone(m.atCore), reports[i].id)
 			}
-			m.report = ""
-			return unread
+			m.kept, _ = e.Spool.Kept()
+			if m.report == "" {
+				e.Observe(ReportDelivered{ID: reports[i].id, Took: t, Kept: m.kept})
+			}
 		}
-		if err == nil {
-			e.Spool.Ack(id)
-		}
-		m.kept, _ = e.Spool.Kept()
-		return err
+		return failed
 	})
 }
 

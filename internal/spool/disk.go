@@ -198,6 +198,15 @@ func (d *Disk) Ack(id string) {
 	}
 	d.removeEmpty()
 	d.writeAgain()
+	d.beginEarly()
+}
+
+// beginEarly begins a new segment when nothing is kept and the last one is half full: it needs more syncs than a
+// report does, and now nobody waits for them.
+func (d *Disk) beginEarly() {
+	if d.reports == 0 && d.current != nil && d.tail().size > d.segmentSize/2 {
+		_ = d.begin(nil) // if it fails, the next report begins one
+	}
 }
 
 // writeAgain uses the space that may have become free.

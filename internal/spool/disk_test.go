@@ -69,6 +69,26 @@ func (d *disk) drain() (ids []string) {
 	}
 }
 
+// TestSegmentsBeginWhenNobodyWaits: in the usual course, where each report is delivered before the next, none has to
+// wait for the syncs that a new segment needs.
+func TestSegmentsBeginWhenNobodyWaits(t *testing.T) {
+	t.Parallel()
+	d := openDisk(t, roomy) // segments of 64 KiB
+	segments := make(map[string]bool)
+	for i := range 100 {
+		before := d.tail()
+		d.append(fmt.Sprint("r", i), 10_000)
+		if i > 0 && d.tail() != before {
+			t.Errorf("report %d began a segment", i)
+		}
+		segments[d.tail().names[0]] = true
+		d.drain()
+	}
+	if n := len(segments); n < 20 || n > 30 {
+		t.Errorf("100 reports of 10 kB are in %d segments, want four in each", n)
+	}
+}
+
 // TestRemovedByHand: when somebody removes the files, or the directory, of a spool that is in use, no report is said to be
 // safe that nobody would find.
 func TestRemovedByHand(t *testing.T) {
