@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -52,8 +53,9 @@ type coreConn struct {
 	cc      *grpc.ClientConn
 	link    *link
 	service monitoring.PollerServiceClient
-	// registered: a stream was answered on this connection.
-	registered bool
+	// registered is the poller whose stream was answered on this connection last; empty if none was. What is
+	// kept from before a change of poller_id has the old one.
+	registered string
 	// header and trailer are those of the last call; empty if core said nothing to it.
 	header, trailer metadata.MD
 }
@@ -205,7 +207,7 @@ func (c *Core) deliver(ctx context.Context, d wire.Delivery) error {
 
 func (c *coreConn) deliver(ctx context.Context, d wire.Delivery, progress func()) error {
 	withID := metadata.AppendToOutgoingContext(ctx, wire.ReportIDKey, d.ID)
-	if c.registered && !d.InChunks && len(d.Body) <= d.Limit {
+	if c.registered != "" && c.registered == pollerOf(d.Body) && !d.InChunks && len(d.Body) <= d.Limit {
 		return c.unary(withID, asItIs(d.Body))
 	}
 	report, err := read(d)
@@ -213,7 +215,7 @@ func (c *coreConn) deliver(ctx context.Context, d wire.Delivery, progress func()
 		return err
 	}
 	streamable := wire.Streamable(report)
-	if !c.registered && !streamable {
+	if c.registered != report.GetPollerId() && !streamable {
 		// Without the report's id: core would take the report itself for a resend.
 		if err := c.stream(ctx, wire.Hello(report), progress); err != nil {
 			return err
@@ -233,6 +235,27 @@ func read(d wire.Delivery) (*monitoring.PollerStatusRequest, error) {
 		return nil, status.Errorf(codes.InvalidArgument, "report %s can't be read: %v", d.ID, err)
 	}
 	return report, nil
+}
+
+// pollerOf returns whose report it is; empty if that can't be read.
+func pollerOf(body []byte) string {
+	field := new(monitoring.PollerStatusRequest).ProtoReflect().Descriptor().Fields().ByName("poller_id").Number()
+	var poller []byte
+	for len(body) > 0 {
+		number, kind, n := protowire.ConsumeTag(body)
+		if n < 0 {
+			return ""
+		}
+		body = body[n:]
+		if n = protowire.ConsumeFieldValue(number, kind, body); n < 0 {
+			return ""
+		}
+		if number == field && kind == protowire.BytesType {
+			poller, _ = protowire.ConsumeBytes(body)
+		}
+		body = body[n:]
+	}
+	return string(poller)
 }
 
 // asItIs returns a report that is marshalled as body is. To read a report of ten thousand statuses and to
@@ -304,7 +327,7 @@ func (c *coreConn) stream(ctx context.Context, chunks []*monitoring.PollerStatus
 	if !r.GetReceived() {
 		return wire.ErrNotReceived
 	}
-	c.registered = true
+	c.registered = chunks[0].GetPollerId()
 	progress() // if it was but the hello, the report has all the time
 	return nil
 }

@@ -161,6 +161,25 @@ func TestFirstDeliveryIsHeartbeat(t *testing.T) {
 	wantTaken(t, core, "stream p/1/1", "unary p/1/2")
 }
 
+// TestPollerIDChanged: what was kept under the old name registers nobody but the old name.
+func TestPollerIDChanged(t *testing.T) {
+	t.Parallel()
+	core := new(sim.Core)
+	c := newCore(t, CoreConfig{Addresses: []string{startCore(t, core, "127.0.0.1:0").Addr()}})
+	for i, poller := range []string{"old", "old", "new", "new"} {
+		body, err := proto.Marshal(&monitoring.PollerStatusRequest{
+			PollerId: poller, Partition: "default", SourceIp: "10.0.0.1", Timestamp: 1000 + int64(i),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Deliver(t.Context(), delivery(fmt.Sprintf("%s/%d", poller, i), body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantTaken(t, core, "stream old/0", "unary old/1", "stream new/2", "unary new/3")
+}
+
 // TestReportsArriveWhole: nothing of a report is lost on either way.
 func TestReportsArriveWhole(t *testing.T) {
 	t.Parallel()
