@@ -16,6 +16,12 @@ type asideFile struct {
 	since time.Time
 }
 
+// block is what file systems give out: a file takes whole ones, however small it is.
+const block = 4096
+
+// takes is the space that the file takes.
+func (f *asideFile) takes() int64 { return (f.size + block - 1) / block * block }
+
 // The endings of the files' names.
 const (
 	segmentSuffix   = ".seg"
@@ -78,11 +84,11 @@ func (d *Disk) putAside(name string, r *record) error {
 }
 
 // boundAside drops the oldest of what was set aside: what is older than max_age, or beyond a tenth of
-// max_bytes. The newest stays in any case.
+// max_bytes, as the files take it on the disk: core may refuse many small reports. The newest stays in any case.
 func (d *Disk) boundAside(now time.Time) {
 	var total int64
-	for _, f := range d.aside {
-		total += f.size
+	for i := range d.aside {
+		total += d.aside[i].takes()
 	}
 	slices.SortStableFunc(d.aside, func(a, b asideFile) int {
 		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.name, b.name))
@@ -91,7 +97,7 @@ func (d *Disk) boundAside(now time.Time) {
 		oldest := d.aside[0]
 		_ = d.files.remove(oldest.name)
 		d.aside = d.aside[1:]
-		total -= oldest.size
+		total -= oldest.takes()
 		d.tell(AsideDropped{ID: oldest.id, Since: oldest.since})
 	}
 }

@@ -236,7 +236,7 @@ func TestDisk(t *testing.T) {
 			reopen ->
 			append e 10 66 -> old:b old:c
 			drain -> d e`},
-		{"set aside, and again", cfg, `
+		{"set aside, and again", Config{MaxBytes: 128 << 10, MaxAge: time.Hour}, `
 			append a 10 0 ->
 			append b 10 0 ->
 			append c 10 0 ->
@@ -300,6 +300,13 @@ func TestDisk(t *testing.T) {
 			files .seg -> 0
 			append d 10 0 ->
 			look -> kept:d aside:a(no)`},
+		{"what was set aside is bounded by the space that its files take", Config{MaxBytes: 100 << 10, MaxAge: time.Hour}, `
+			append a 10 0 ->
+			next -> a
+			aside a/1 no
+			aside a/2 no
+			aside a/3 no
+			look -> kept:a aside:a/2(no) aside:a/3(no)`},
 		{"what was set aside is bounded", Config{MaxBytes: 10000, MaxAge: time.Hour}, `
 			append a 600 0 ->
 			append b 600 0 ->

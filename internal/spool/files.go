@@ -120,7 +120,6 @@ func (d *directory) readAround(name string) ([]byte, error) {
 
 // readBlocks fills b, and leaves out the blocks that can't be read.
 func readBlocks(r io.ReaderAt, b []byte) error {
-	const block = 4096
 	for offset := 0; offset < len(b); offset += block {
 		part := b[offset:min(offset+block, len(b))]
 		if _, err := r.ReadAt(part, int64(offset)); errors.Is(err, syscall.EIO) {
