@@ -196,8 +196,11 @@ func (d *Disk) Ack(id string) {
 	if !s.retried {
 		_ = d.saveMarks(false)
 	}
+	before := len(d.segments)
 	d.removeEmpty()
-	d.writeAgain()
+	if len(d.segments) < before && isFull(d.unsafe) {
+		_ = d.flush() // into the space that became free; without any it would cost each report a vain try
+	}
 	d.beginEarly()
 }
 
@@ -206,13 +209,6 @@ func (d *Disk) Ack(id string) {
 func (d *Disk) beginEarly() {
 	if d.reports == 0 && d.current != nil && d.tail().size > d.segmentSize/2 {
 		_ = d.begin(nil) // if it fails, the next report begins one
-	}
-}
-
-// writeAgain uses the space that may have become free.
-func (d *Disk) writeAgain() {
-	if isFull(d.unsafe) {
-		_ = d.flush()
 	}
 }
 

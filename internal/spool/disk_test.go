@@ -159,3 +159,37 @@ func TestDiskKeepsOrderOverOpenings(t *testing.T) {
 	}
 	t.Log(strings.Join(list, " "))
 }
+
+// TestFullDiskIsTriedWhenSpaceBecameFree: not with each report that core takes, for each try takes all that waits in memory.
+func TestFullDiskIsTriedWhenSpaceBecameFree(t *testing.T) {
+	t.Parallel()
+	c := newCrashFiles()
+	d, err := open(c, roomy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.limit(c.usedBytes()+3*int(d.segmentSize), false)
+	n := 0
+	for ; len(d.pending) < 5; n++ {
+		if _, noRoom, err := d.Append(fmt.Sprint("r", n), start, make([]byte, 1000), nil); noRoom != nil || err != nil {
+			t.Fatal(noRoom, err)
+		}
+	}
+	for d.Safe() != nil {
+		id, _, ok, err := d.Next()
+		if !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		steps, files := c.steps(), len(d.segments)
+		d.Ack(id)
+		if got := c.steps() - steps; len(d.segments) == files && got != 1 {
+			t.Errorf("to acknowledge %s takes %d steps, want the one for the read position", id, got)
+		}
+	}
+	if left, _ := d.Kept(); left <= 5 {
+		t.Errorf("space became free with a segment, and was used when there were but %d of %d reports", left, n)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
