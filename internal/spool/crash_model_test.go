@@ -297,7 +297,7 @@ func (m *promise) unfairInMemory(dropped []entry, refused bool) string {
 	switch {
 	case m.cfg.DropNewest && (!refused && len(m.disk.pending) > 1 && m.disk.pendingBytes > m.memoryLimit || len(dropped) > 0):
 		return "memory is full: it had to be refused"
-	case !m.cfg.DropNewest && refused && len(m.head(len(m.kept))) > len(dropped):
+	case !m.cfg.DropNewest && refused && m.disk.head() == nil && len(m.head(len(m.kept))) > len(dropped):
 		return "memory is full: others had to be dropped"
 	}
 	return ""

@@ -193,3 +193,35 @@ func TestFullDiskIsTriedWhenSpaceBecameFree(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDiskThatFailsKeepsWhatIsOnIt: when memory is full, too, the newest go, for to drop others would make no room.
+func TestDiskThatFailsKeepsWhatIsOnIt(t *testing.T) {
+	t.Parallel()
+	c := newCrashFiles()
+	d, err := open(c, roomy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.memoryLimit = 5000
+	var refused []string
+	for i := range 20 {
+		if i == 10 {
+			c.fail(fault{ops: opWrite | opCreate})
+		}
+		_, noRoom, err := d.Append(fmt.Sprint("r", i), start, make([]byte, 1000), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused = append(refused, noRoom...)
+	}
+	if diff := cmp.Diff([]string{"r14", "r15", "r16", "r17", "r18", "r19"}, refused); diff != "" {
+		t.Errorf("dropped (-want +got):\n%s", diff)
+	}
+	c.mend()
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if n, _ := d.Kept(); n != 14 {
+		t.Errorf("%d reports are kept", n)
+	}
+}

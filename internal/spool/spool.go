@@ -11,7 +11,8 @@
 //     only if the position could not be written, after a loss of power only if it was not yet durable, which
 //     it is with each segment that is left behind. The same holds for what was dropped, except that this is made durable at once.
 //   - It keeps at most MaxBytes, and what is not older than MaxAge. What is dropped is returned by
-//     Append, whole segments of at most 8 MiB at a time, the oldest first, or the new report if it is to be so. On the disk there may be
+//     Append, whole segments of at most 8 MiB at a time, the oldest first, or the new report if it is to be so, or
+//     if the disk fails, memory is full, and there are reports on the disk. On the disk there may be
 //     two segments more, and a tenth of MaxBytes for what was set aside.
 //   - What is damaged costs nothing but itself: it is copied to a file of its own with the reason, told, and
 //     what is missing is counted. A failed fsync is not tried again: what it was for is written again, to another file.

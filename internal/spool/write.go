@@ -24,9 +24,14 @@ func (d *Disk) write() (dropped []string) {
 }
 
 // memoryFull says whether a report must be refused because memory has no room for it, nor the disk for
-// what is in memory. It is then not tried to be written: what is on the disk could come again.
+// what is in memory. It is then not tried to be written: what is on the disk could come again. So it is, whatever
+// is configured, if the disk fails and is not full: to drop what is on it and can be read makes no room in memory.
 func (d *Disk) memoryFull(size int64) bool {
-	return d.cfg.DropNewest && len(d.pending) > 0 && d.pendingBytes+size > d.memoryLimit && d.flush() != nil
+	if len(d.pending) == 0 || d.pendingBytes+size <= d.memoryLimit {
+		return false
+	}
+	err := d.flush()
+	return err != nil && (d.cfg.DropNewest || !isFull(err) && d.head() != nil)
 }
 
 // flush writes what is pending, in order, and keeps track of whether that works.
