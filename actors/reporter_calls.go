@@ -22,7 +22,7 @@ func (e *env) appendReports(reports []report, m *appended) {
 			e.Observe(ReportDropped{ID: id, Cause: "core did not take it within spool.max_age"})
 		}
 		for _, id := range noRoom {
-			e.Observe(ReportDropped{ID: id, Cause: "the queue of reports for core is full: spool.max_bytes"})
+			e.Observe(ReportDropped{ID: id, Cause: "there was no room for it: spool.max_bytes, or memory while the disk can't be written"})
 		}
 		if m.err = err; err != nil {
 			return

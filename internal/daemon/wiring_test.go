@@ -192,8 +192,8 @@ func TestSpoolBounds(t *testing.T) {
 	}{
 		"all fit":     {"", []int64{0, 10, 20, 30, 40, 50, 60}, ""},
 		"max_age":     {"max_age = \"30s\"\n", []int64{0, 30, 40, 50, 60}, "within spool.max_age"},
-		"drop_oldest": {"max_bytes = \"350KiB\"\nwhen_full = \"drop_oldest\"\n", []int64{0, 50, 60}, "full: spool.max_bytes"},
-		"drop_newest": {"max_bytes = \"350KiB\"\nwhen_full = \"drop_newest\"\n", []int64{0, 10, 20}, "full: spool.max_bytes"},
+		"drop_oldest": {"max_bytes = \"350KiB\"\nwhen_full = \"drop_oldest\"\n", []int64{0, 50, 60}, "no room for it: spool.max_bytes"},
+		"drop_newest": {"max_bytes = \"350KiB\"\nwhen_full = \"drop_newest\"\n", []int64{0, 10, 20}, "no room for it: spool.max_bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(w *world) {

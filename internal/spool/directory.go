@@ -88,13 +88,35 @@ func lock(dir string) (release func() error, err error) {
 		return nil, fmt.Errorf("lock the spool: %w", err)
 	}
 	if !locked {
-		return nil, fmt.Errorf("the spool in %s is in use by %s: stop that first, or give this one another state_dir", dir, holder(path))
+		return nil, inUse(dir, path)
 	}
 	// Only for people: what counts is the lock.
 	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil && !isFull(err) {
 		return nil, errors.Join(fmt.Errorf("lock the spool: %w", err), l.Unlock())
 	}
 	return l.Unlock, nil
+}
+
+// lockToLook keeps a poller out of the directory while somebody looks at it, who may be another user, or see it on
+// a file system that is read-only.
+func lockToLook(dir string) (release func() error, err error) {
+	path := filepath.Join(dir, lockName)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return func() error { return nil }, nil // a poller that runs would have made it
+	}
+	l := flock.New(path, flock.SetFlag(os.O_RDONLY))
+	locked, err := l.TryRLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the spool: %w", err)
+	}
+	if !locked {
+		return nil, inUse(dir, path)
+	}
+	return l.Unlock, nil
+}
+
+func inUse(dir, path string) error {
+	return fmt.Errorf("the spool in %s is in use by %s: stop that first, or give this one another state_dir", dir, holder(path))
 }
 
 func holder(path string) string {

@@ -3,7 +3,6 @@ package spool
 import (
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -461,20 +460,4 @@ func pairs(m map[string]string) string {
 		all = append(all, key+"="+m[key])
 	}
 	return strings.Join(all, " ")
-}
-
-// TestModes: nobody else can read what the checkers said.
-func TestModes(t *testing.T) {
-	t.Parallel()
-	d := openDisk(t, roomy)
-	d.append("a", 10)
-	info, err := os.Stat(d.dir)
-	if err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("the directory has mode %v, %v", info.Mode(), err)
-	}
-	for _, name := range d.list("") {
-		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s has mode %v, %v", name, info.Mode(), err)
-		}
-	}
 }

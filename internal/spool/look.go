@@ -45,11 +45,16 @@ func Look(dir string, each func(Entry) error) (err error) {
 	if _, err := os.Stat(dir); err != nil {
 		return fmt.Errorf("look at the spool: %w", err)
 	}
-	fs, unlock, err := openLocked(dir)
+	unlock, err := lockToLook(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	fs, err := openDirectory(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, fs.close()) }()
 	d := newDisk(fs, Config{})
 	in := &inventory{disk: d, damages: make(map[string][]damage)}
 	if err := in.take(); err != nil {
