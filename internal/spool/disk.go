@@ -323,8 +323,8 @@ func (d *Disk) advance(to, done uint64) {
 	m.position = to
 }
 
-// removeEmpty removes the segments that have no report left, but for the one that is written, and for what
-// has the state, until a new one has it.
+// removeEmpty removes the segments that have no report left, but for the one that is written, and for those that
+// have the state: from the last that has all of it (whole) to the end. What comes behind that one may be torn.
 func (d *Disk) removeEmpty() {
 	last := d.tail()
 	state := make(map[*segment]bool)

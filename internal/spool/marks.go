@@ -10,7 +10,10 @@ import (
 )
 
 // marks are what changes with each report, and so is written in place: the read position and what is
-// known of the numbers of reports.
+// known of the numbers of reports. Each report has the number after that of the one before, so that the numbers
+// from position to written are those of the reports that are kept, and gaps: of these the numbers are known
+// to stand for nothing (lost, and told; or left out behind damage). If at an opening there are fewer reports than that
+// leaves, some are missing.
 type marks struct {
 	generation uint64 // of this writing
 	// position: reports with smaller numbers are done, except this one; 0 if there is none.

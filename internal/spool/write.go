@@ -158,6 +158,12 @@ func (d *Disk) begin(batch []*record) error {
 	}
 	d.current = file
 	d.stateNews = false
+	d.succeed(s, again)
+	return nil
+}
+
+// succeed puts a new segment behind the others, or in the place of the last one if that is written again in it.
+func (d *Disk) succeed(s, again *segment) {
 	previous := d.tail()
 	if again != nil {
 		d.segments = d.segments[:len(d.segments)-1]
@@ -173,7 +179,6 @@ func (d *Disk) begin(batch []*record) error {
 	case previous != nil && previous != d.head():
 		previous.unload()
 	}
-	return nil
 }
 
 // createSegment makes a file that is safe with all it has.
