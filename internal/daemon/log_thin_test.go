@@ -18,6 +18,8 @@ func TestLogThinsOutWhatRepeats(t *testing.T) {
 	t.Parallel()
 	retry := actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.Retry, Err: errAway}
 	hold := actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.Hold, Err: errRefused}
+	refused := actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.SetAside, Err: errRefused}
+	notAside := actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.SetAside, Err: errRefused, Lost: errAway}
 	for name, tt := range map[string]struct {
 		before []actors.Event
 		event  actors.Event
@@ -26,13 +28,15 @@ func TestLogThinsOutWhatRepeats(t *testing.T) {
 		"core is away":     {event: retry, field: "failed_attempts"},
 		"core refuses us":  {event: hold, field: "failed_attempts"},
 		"away once more":   {before: []actors.Event{retry, retry, retry, actors.ReportDelivered{}}, event: retry, field: "failed_attempts"},
+		"refused for good": {event: refused, field: "set_aside_total"},
+		"refused and lost": {event: notAside, field: "dropped_total"},
 		"unreadable":       {event: actors.SpoolUnreadable{Err: errAway}, field: "failed_attempts"},
 		"answers too late": {event: actors.StatusDiscarded{Agent: "a", Check: "ssh"}, field: "discarded_total"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log bytes.Buffer
-			n := newNarrator(zerolog.New(&log), new(observe.Board), 10*time.Second, 100)
+			n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), 10*time.Second, 100)
 			for _, e := range tt.before {
 				n.observe(e)
 			}
@@ -49,6 +53,15 @@ func TestLogThinsOutWhatRepeats(t *testing.T) {
 				t.Errorf("%s in the lines (-want +got):\n%s", tt.field, diff)
 			}
 		})
+	}
+}
+
+// What is refused after a delivery is told again, whatever number was refused before.
+func TestLogTellsRefusalsAnew(t *testing.T) {
+	t.Parallel()
+	refused := actors.DeliveryFailed{ID: "p/b/1", Outcome: wire.SetAside, Err: errRefused}
+	if got := told(t, refused, refused, actors.ReportDelivered{ID: "p/b/2"}, refused); len(got) != 1 || got[0]["level"] != "error" || got[0]["set_aside_total"] != 3.0 {
+		t.Errorf("told: %v", got)
 	}
 }
 

@@ -45,11 +45,8 @@ func (n *narrator) reportDropped(now time.Time, e actors.ReportDropped) {
 	if e.Cause != n.dropping {
 		n.dropping, n.drops = e.Cause, 0
 	}
-	level := zerolog.DebugLevel
-	if n.drops++; powerOfTwo(n.drops) {
-		level = zerolog.ErrorLevel
-	}
-	n.log.WithLevel(level).Str("report", e.ID).Str("cause", e.Cause).Int("dropped_total", n.dropped).Msg("report dropped: its statuses are lost")
+	n.drops++
+	n.log.WithLevel(thinned(zerolog.ErrorLevel, n.drops)).Str("report", e.ID).Str("cause", e.Cause).Int("dropped_total", n.dropped).Msg("report dropped: its statuses are lost")
 }
 
 func (n *narrator) unreadable(now time.Time, e actors.SpoolUnreadable) {
@@ -77,7 +74,7 @@ func (n *narrator) delivered(now time.Time, e actors.ReportDelivered) {
 	} else {
 		n.log.Debug().Str("report", e.ID).Stringer("took", e.Took.Round(time.Microsecond)).Int("kept", e.Kept).Msg("report delivered")
 	}
-	n.failing = 0
+	n.failing, n.refusals = 0, 0
 	if e.Kept == 0 {
 		n.losing, n.dropping = false, ""
 	}
@@ -105,17 +102,28 @@ func (n *narrator) deliveryFailed(now time.Time, e actors.DeliveryFailed) {
 	n.log.WithLevel(level).Str("report", e.ID).Err(e.Err).Int("failed_attempts", n.failing).Int("kept", e.Kept).Stringer("retry_in", e.RetryIn.Round(time.Millisecond)).Msg(msg)
 }
 
-// refused tells of what core will never take: it is lost only if it could not be set aside.
+// refused tells of what core will never take: it is lost only if it could not be set aside. Of a core that
+// refuses one report after the other the 1st, 2nd, 4th, … is told; all are at level debug.
 func (n *narrator) refused(now time.Time, e actors.DeliveryFailed) {
 	n.kept = e.Kept
+	n.refusals++
+	line := n.log.WithLevel(thinned(zerolog.ErrorLevel, n.refusals)).Str("report", e.ID).Err(e.Err)
 	if e.Lost == nil {
 		n.aside++
 		n.queueCondition(now)
-		n.log.Error().Str("report", e.ID).Err(e.Err).Int("set_aside_total", n.aside).Msg("core refuses this report for good; it is set aside: see `poller spool ls`")
+		line.Int("set_aside_total", n.aside).Msg("core refuses this report for good; it is set aside: see `poller spool ls`")
 		return
 	}
 	n.lost(now, fmt.Sprintf("core refused report %s for good: %v", e.ID, e.Err))
-	n.log.Error().Str("report", e.ID).Err(e.Err).AnErr("not_set_aside", e.Lost).Int("dropped_total", n.dropped).Msg("core refuses this report for good; its statuses are lost")
+	line.AnErr("not_set_aside", e.Lost).Int("dropped_total", n.dropped).Msg("core refuses this report for good; its statuses are lost")
+}
+
+// thinned is the level of what comes for the nth time: that of the 1st, 2nd, 4th, … or debug.
+func thinned(level zerolog.Level, n int) zerolog.Level {
+	if powerOfTwo(n) {
+		return level
+	}
+	return zerolog.DebugLevel
 }
 
 // keeps takes how many reports are kept, which both conditions tell.
@@ -153,6 +161,9 @@ func (n *narrator) queueCondition(now time.Time) {
 	}
 	if n.aside > 0 {
 		details = append(details, fmt.Sprintf("set aside since the start, because core refuses them for good: %d, see `poller spool ls`", n.aside))
+	}
+	if n.gone > 0 {
+		details = append(details, fmt.Sprintf("dropped since the start of what was set aside, for want of room or because of its age: %d", n.gone))
 	}
 	if n.damaged > 0 {
 		details = append(details, fmt.Sprintf("damaged in the spool, and set aside: %d, see `poller spool ls`", n.damaged))

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/serviceradar/poller/internal/spool"
 )
 
@@ -35,7 +37,8 @@ func (n *narrator) spoolEvent(event spool.Event) {
 		n.lost(now, fmt.Sprintf("%d reports were %s", e.Reports, e.Cause))
 		n.log.Error().Int("reports", e.Reports).Str("cause", e.Cause).Int("dropped_total", n.dropped).Msg("reports are lost")
 	case spool.AsideDropped:
-		n.log.Warn().Str("report", e.ID).Time("since", e.Since).Msg("what was set aside is dropped: it is older than spool.max_age, or there is more than a tenth of spool.max_bytes")
+		n.gone++
+		n.log.WithLevel(thinned(zerolog.WarnLevel, n.gone)).Str("report", e.ID).Time("since", e.Since).Int("aside_dropped_total", n.gone).Msg("what was set aside is dropped: it is older than spool.max_age, or there is more than a tenth of spool.max_bytes")
 	}
 	n.queueCondition(now)
 }

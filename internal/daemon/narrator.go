@@ -55,6 +55,8 @@ type narrator struct {
 	dropping string
 	drops    int
 	aside    int    // reports, or parts of reports, set aside since the start
+	gone     int    // of what was set aside, dropped since the start
+	refusals int    // reports, or parts of reports, that core refused for good since it took one
 	unread   int    // times in a row that the oldest report could not be read
 	reading  string // why it can't be; empty if it can
 	// unsafe is why reports are not on disk, unmarked why the read position is not; empty if they are.
