@@ -102,6 +102,9 @@ func spoolEvent(event spool.Event) string {
 			return fmt.Sprintf("damaged: %s; it could not be set aside: %v", e.Reason, e.Err)
 		}
 		return fmt.Sprintf("damaged: %s (%s)", e.Reason, e.File)
+	case spool.Unfinished:
+		return fmt.Sprintf("the last write to %s was not finished when the poller or the machine stopped, and is removed: %s; nothing that was taken is lost by that",
+			e.File, count(e.Bytes, "byte"))
 	case spool.Lost:
 		return fmt.Sprintf("%s lost: %s", count(e.Reports, "report"), e.Cause)
 	case spool.AsideDropped:

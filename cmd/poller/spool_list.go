@@ -23,7 +23,8 @@ func spoolListCommand(where *spoolFlags) *cobra.Command {
 		Short: "List what is kept, and sum it up",
 		Long: "Lists what is kept in the order in which core gets it, then what was set aside or is damaged, and sums it\n" +
 			"up. The kinds: kept waits for core; again was set aside, and is tried again before all others; aside is\n" +
-			"what core refused for good, with the reason; damaged is what can't be read any more.",
+			"what core refused for good, with the reason; damaged is what can't be read any more. After a kill that may\n" +
+			"also be the last write, which was not finished: then nothing is lost, and the next start removes it.",
 		Args: noArgs,
 	}
 	aside := cmd.Flags().Bool("aside", false, "list only what was set aside or is damaged")

@@ -78,6 +78,15 @@ func (k *kept) body(at time.Time, message string) []byte {
 // damage flips a bit of the last report.
 func (k *kept) damage() {
 	k.t.Helper()
+	k.change(func(content []byte) []byte {
+		content[len(content)-1] ^= 1
+		return content
+	})
+}
+
+// change changes the segment.
+func (k *kept) change(how func(content []byte) []byte) {
+	k.t.Helper()
 	segments, err := filepath.Glob(filepath.Join(k.dir, "*.seg"))
 	if err != nil || len(segments) != 1 {
 		k.t.Fatal(segments, err)
@@ -86,8 +95,7 @@ func (k *kept) damage() {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	content[len(content)-1] ^= 1
-	if err := os.WriteFile(segments[0], content, 0o600); err != nil {
+	if err := os.WriteFile(segments[0], how(content), 0o600); err != nil {
 		k.t.Fatal(err)
 	}
 }
@@ -303,6 +311,27 @@ at the next start of the poller core gets 1 report before all others, with the o
 			t.Errorf("core gets %s, %v, want %s", id, err, want)
 		}
 		d.Ack(want)
+	}
+}
+
+// TestSpoolAfterAKill: what was being written is told as such, and what is in the queue and aside, for the kill came
+// between setting aside and letting go, is tried again by its id.
+func TestSpoolAfterAKill(t *testing.T) {
+	t.Parallel()
+	k := newKept(t)
+	d := k.open()
+	if id, body, _, err := d.Next(); id != "p/1" || err != nil || d.SetAside(id, body, "no") != nil {
+		t.Fatal(id, err)
+	}
+	k.close(d)
+	k.change(func(content []byte) []byte { return append(content, "torn"...) })
+	r := k.run("retry", "p/1")
+	if want := " was not finished when the poller or the machine stopped, and is removed: 4 bytes; nothing that was taken is lost by that\n"; r.code != 0 ||
+		!strings.HasPrefix(r.stderr, "the last write to 0") || !strings.HasSuffix(r.stderr, want) || strings.Count(r.stderr, "\n") != 1 {
+		t.Errorf("%+v, want ...%s", r, want)
+	}
+	if got, want := k.ids(), "again:p/1 kept:p/1 kept:p/2 kept:p/3 aside:p/0 aside:p/8"; got != want {
+		t.Errorf("ls lists %s, want %s", got, want)
 	}
 }
 
