@@ -55,3 +55,19 @@ func TestAsideGetsOld(t *testing.T) {
 		}
 	})
 }
+
+// TestBootGoesByTheClock: in a directory that was lost the boot number does not begin again.
+func TestBootGoesByTheClock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := uint64(time.Now().Unix())
+		d := openDisk(t, roomy)
+		if got := d.Boot(); got != began {
+			t.Errorf("boot %d at %d", got, began)
+		}
+		d.reopen()
+		if got := d.Boot(); got != began+1 {
+			t.Errorf("boot %d at the second opening, within a second of %d", got, began)
+		}
+	})
+}

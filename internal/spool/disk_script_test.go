@@ -250,6 +250,7 @@ func TestDisk(t *testing.T) {
 			retry b/2 ->
 			retry a ->
 			retry c -> nothing with the id c was set aside
+			next -> a
 			reopen ->
 			look -> again:a(no) again:b/2(never) kept:c
 			kept -> 3

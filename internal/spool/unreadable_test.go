@@ -75,3 +75,19 @@ func TestAckWhenFull(t *testing.T) {
 		t.Errorf("%q are left", got)
 	}
 }
+
+// TestSetAsideWhenFull: on a full disk there is room in the reserve for what core refuses.
+func TestSetAsideWhenFull(t *testing.T) {
+	t.Parallel()
+	m := newPromise(t, Config{MaxBytes: 16 << 20, MaxAge: time.Hour})
+	m.open()
+	m.append(100, 0, "")
+	m.c.limit(m.c.usedBytes(), false)
+	id, body, _, err := m.disk.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.disk.SetAside(id, body, "no"); err != nil {
+		t.Error(err)
+	}
+}
