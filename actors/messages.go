@@ -93,10 +93,11 @@ type (
 	// an empty report there was none, or with an err none that could be read.
 	delivered struct {
 		incarnation uint64
-		report      string        // the oldest report's id
-		part        wire.Delivery // the report, or what of it was delivered
-		last        bool          // nothing is left of the report but the part
-		atCore      []string      // reports that core has, and that the spool could not keep yet, or not read
+		report      string            // the oldest report's id
+		part        wire.Delivery     // the report, or what of it was delivered
+		last        bool              // nothing is left of the report but the part
+		meanwhile   []ReportDelivered // what was delivered before the part, while it was appended
+		atCore      []string          // reports that core has, and that the spool could not keep yet, or not read
 		err         error
 		took        time.Duration
 		kept        int // reports

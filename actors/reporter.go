@@ -184,6 +184,9 @@ func (r *reporter) deliverNext() {
 }
 
 func (r *reporter) delivered(m delivered) {
+	for _, e := range m.meanwhile {
+		r.env.Observe(e)
+	}
 	if m.incarnation != r.incarnation {
 		// A predecessor's success is a success; its failure is nothing to us.
 		if m.err == nil && m.report != "" {

@@ -87,7 +87,7 @@ func (e *env) deliverMeanwhile(ctx context.Context, reports []report, m *deliver
 			}
 			m.kept, _ = e.Spool.Kept()
 			if m.report == "" {
-				e.Observe(ReportDelivered{ID: reports[i].id, Took: t, Kept: m.kept})
+				m.meanwhile = append(m.meanwhile, ReportDelivered{ID: reports[i].id, Took: t, Kept: m.kept})
 			}
 		}
 		return failed
