@@ -347,12 +347,14 @@ func TestResultsHang(t *testing.T) {
 		"with GetResults": {check.GetResults, func() sim.Behaviour {
 			return sim.Behaviour{Results: func(ctx context.Context, _ *monitoring.ResultsRequest) (*monitoring.ResultsResponse, error) {
 				<-ctx.Done()
+				time.Sleep(time.Millisecond) // or this answer may be there before the caller's own deadline
 				return new(monitoring.ResultsResponse), nil
 			}}
 		}},
 		"before the first chunk": {check.StreamResults, func() sim.Behaviour {
 			return streaming(func(ctx context.Context, _ send) error {
 				<-ctx.Done()
+				time.Sleep(time.Millisecond) // or this answer may be there before the caller's own deadline
 				return nil
 			})
 		}},
