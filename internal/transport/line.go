@@ -20,12 +20,13 @@ const (
 // said meanwhile would pile up. It is safe for concurrent use, as far as a net.Conn is.
 type line struct {
 	net.Conn
-	// stall is how long one Write may take; 0 is for ever.
+	// stall is how long one Write may take, or up to a quarter less; 0 is for ever.
 	stall time.Duration
 
 	mu      sync.Mutex
 	writing bool
 	pressed bool      // the Write under way has less time than others
+	until   time.Time // the deadline that was set last; zero if there is none
 	last    time.Time // when all writing ends, once the connection is being closed
 }
 
@@ -47,9 +48,13 @@ func (l *line) begin() {
 	l.writing, l.pressed = true, false
 	var deadline time.Time
 	if l.stall > 0 {
-		deadline = time.Now().Add(l.stall)
+		now := time.Now()
+		if l.until.Sub(now) >= l.stall*3/4 {
+			return // each that is set is a timer of the runtime
+		}
+		deadline = now.Add(l.stall)
 	}
-	_ = l.Conn.SetWriteDeadline(l.earlier(deadline)) // an error is the Write's, too
+	_ = l.setDeadline(deadline) // an error is the Write's, too
 }
 
 func (l *line) end() {
@@ -58,12 +63,16 @@ func (l *line) end() {
 	l.writing = false
 }
 
-// earlier returns a deadline, or the end of all writing if that comes first.
-func (l *line) earlier(deadline time.Time) time.Time {
+// setDeadline sets a deadline, or the end of all writing if that comes first.
+func (l *line) setDeadline(deadline time.Time) error {
 	if !l.last.IsZero() && (deadline.IsZero() || l.last.Before(deadline)) {
-		return l.last
+		deadline = l.last
 	}
-	return deadline
+	if deadline.IsZero() && l.until.IsZero() {
+		return nil
+	}
+	l.until = deadline
+	return l.Conn.SetWriteDeadline(deadline)
 }
 
 // press leaves the Write under way, if there is one, little time: a call is over whose words are
@@ -73,7 +82,7 @@ func (l *line) press() {
 	defer l.mu.Unlock()
 	if l.writing && !l.pressed {
 		l.pressed = true
-		_ = l.Conn.SetWriteDeadline(l.earlier(time.Now().Add(pressing)))
+		_ = l.setDeadline(time.Now().Add(pressing))
 	}
 }
 
@@ -85,5 +94,5 @@ func (l *line) SetWriteDeadline(t time.Time) error {
 	if l.last.IsZero() {
 		l.last = time.Now().Add(closing)
 	}
-	return l.Conn.SetWriteDeadline(l.earlier(t))
+	return l.setDeadline(t)
 }
