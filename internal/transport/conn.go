@@ -164,11 +164,18 @@ type listening struct {
 
 func (l *listening) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
-	if n > 0 && !l.heard {
+	if n > 0 {
+		l.hear()
+	}
+	return n, err
+}
+
+// hear says that the peer has said something.
+func (l *listening) hear() {
+	if !l.heard {
 		l.heard = true
 		l.link.heard.Store(true)
 	}
-	return n, err
 }
 
 // Close is what gRPC does with any connection that has ended, before it ends the calls on it.
@@ -193,7 +200,11 @@ func (w watched) ClientHandshake(ctx context.Context, authority string, raw net.
 	w.link.failed.Store(nil)
 	w.link.heard.Store(false)
 	w.link.made.Add(1)
-	return &listening{Conn: conn, link: w.link}, info, nil
+	l := &listening{Conn: conn, link: w.link}
+	if conn == raw { // plaintext
+		return whenReady(l, raw), info, nil
+	}
+	return l, info, nil
 }
 
 func (w watched) Clone() credentials.TransportCredentials {
