@@ -77,12 +77,16 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if err := who.Prepare(cfg.Agents); err != nil {
 		return errors.Join(err, d.Stop(ctx))
 	}
+	dial := d.o.Dial
+	if dial == nil {
+		dial = transport.NetDialer(cfg.Poll.Interval)
+	}
 	system, err := actors.Start(actors.Options{
 		Config:   cfg,
 		Identity: who,
 		Boot:     d.queue.boot,
 		Dial: func(a *check.Agent) (actors.Checker, error) {
-			return transport.NewChecker(a, checkerConfig(cfg, d.o.Dial))
+			return transport.NewChecker(a, checkerConfig(cfg, dial))
 		},
 		Core:    d.core,
 		Spool:   d.queue,
