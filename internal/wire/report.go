@@ -89,7 +89,10 @@ func (c *composer) all() []int {
 }
 
 func (c *composer) keysDiffer() bool {
-	return keysDiffer(len(c.items), func(i int) *monitoring.ServiceStatus { return c.items[i].service })
+	return keysDiffer(len(c.items), func(i int) (name, kind string) {
+		chk := c.items[i].check
+		return chk.Name, serviceType(chk)
+	})
 }
 
 // apart tells the statuses that are too large for a message by themselves from the others.
@@ -158,7 +161,7 @@ const (
 )
 
 func (it *item) size() int {
-	size := len(it.fields)
+	size := len(it.fields())
 	if it.available {
 		size += protowire.SizeTag(availableField) + protowire.SizeVarint(1)
 	}
@@ -180,7 +183,7 @@ func sizeWithin(size int) int { return protowire.SizeTag(servicesField) + protow
 func (it *item) append(b []byte) []byte {
 	b = protowire.AppendTag(b, servicesField, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(it.size())) //nolint:gosec // a size
-	b = append(b, it.fields...)
+	b = append(b, it.fields()...)
 	if it.available {
 		b = protowire.AppendTag(b, availableField, protowire.VarintType)
 		b = protowire.AppendVarint(b, 1)
@@ -214,13 +217,16 @@ func (id *Identity) request(timestamp int64) *monitoring.PollerStatusRequest {
 // that have equal names and types, whatever their agents, so all of these must differ.
 func Streamable(r *monitoring.PollerStatusRequest) bool {
 	services := r.GetServices()
-	return keysDiffer(len(services), func(i int) *monitoring.ServiceStatus { return services[i] })
+	return keysDiffer(len(services), func(i int) (name, kind string) {
+		return services[i].GetServiceName(), services[i].GetServiceType()
+	})
 }
 
-func keysDiffer(n int, service func(int) *monitoring.ServiceStatus) bool {
-	seen := make(map[string]bool, n)
+func keysDiffer(n int, of func(int) (name, kind string)) bool {
+	seen := make(map[string]bool)
 	for i := range n {
-		key := service(i).GetServiceName() + ":" + service(i).GetServiceType()
+		name, kind := of(i)
+		key := name + ":" + kind
 		if seen[key] {
 			return false
 		}

@@ -3,6 +3,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -36,30 +37,39 @@ type Identity struct {
 	frames map[*check.Check]*frame // of the checks that Prepare was told of
 }
 
-// frame is all of a check's statuses that is the same each time.
+// frame is all of a check's statuses that is the same each time. There is one for each check, so it is small.
 type frame struct {
-	// service is the contract's form of a status, without what changes.
-	service *monitoring.ServiceStatus
-	// fields is that, marshalled.
-	fields []byte
-	// prefix is the envelope, as far as what the checker says; empty if there is none.
-	prefix []byte
+	agent *check.Agent
+	check *check.Check
+	// fixed are the fields of a status that do not change, marshalled; and from envelope on the envelope, as far
+	// as what the checker says, if there is one.
+	fixed    []byte
+	envelope int
 	// host is what is known without asking; resolve the name to ask for, if there is one.
 	host    host
 	resolve string
 }
 
+func (f *frame) fields() []byte { return f.fixed[:f.envelope] }
+
+func (f *frame) prefix() []byte { return f.fixed[f.envelope:] }
+
 // Prepare makes ready for the statuses of these agents' checks, which is cheaper than with each of
 // them, and lets Resolve hear of their hosts. It must not be called beside other methods.
 func (id *Identity) Prepare(agents []check.Agent) error {
 	id.frames = make(map[*check.Check]*frame)
+	hosts := make(map[host]host) // many checks are about the same host
 	for i := range agents {
 		for j := range agents[i].Checks {
 			f, err := id.newFrame(&agents[i], &agents[i].Checks[j])
 			if err != nil {
 				return err
 			}
-			id.frames[&agents[i].Checks[j]] = f
+			if known, ok := hosts[f.host]; ok {
+				f.host = known
+			}
+			hosts[f.host] = f.host
+			id.frames[f.check] = f
 			id.host(f)
 		}
 	}
@@ -67,32 +77,43 @@ func (id *Identity) Prepare(agents []check.Agent) error {
 }
 
 func (id *Identity) newFrame(a *check.Agent, c *check.Check) (*frame, error) {
-	kind, source := c.Type, sourceGetStatus
-	if c.HasResults() {
-		source = sourceResults
-		if c.IsSync() {
-			kind = check.TypeSync
-		}
-	}
-	f := &frame{service: &monitoring.ServiceStatus{
-		ServiceName: c.Name, ServiceType: kind, AgentId: a.Name, Source: source,
-		PollerId: id.PollerID, Partition: id.Partition, KvStoreId: id.KVStoreID,
-	}}
-	var err error
-	if f.fields, err = proto.Marshal(f.service); err != nil {
+	f := &frame{agent: a, check: c}
+	service := id.service(f)
+	fields, err := proto.Marshal(service)
+	if err != nil {
 		return nil, fmt.Errorf("marshal a status of check %q of agent %q: %w", c.Name, a.Name, err)
 	}
-	if id.Bare || kind == check.TypeSync { // as it came
+	f.fixed, f.envelope = fields, len(fields)
+	if id.Bare || service.GetServiceType() == check.TypeSync { // as it came
 		return f, nil
 	}
-	f.prefix = envelope(f.service)
+	f.fixed = bytes.Clone(appendEnvelope(fields, service)) // no larger than it is
 	f.host, f.resolve = hostOf(a, c)
 	return f, nil
 }
 
-// envelope returns core's envelope of a message as far as what the checker says; a brace closes it.
-func envelope(st *monitoring.ServiceStatus) []byte {
-	var b []byte
+// service returns the contract's form of a status, without what changes.
+func (id *Identity) service(f *frame) *monitoring.ServiceStatus {
+	kind, source := serviceType(f.check), sourceGetStatus
+	if f.check.HasResults() {
+		source = sourceResults
+	}
+	return &monitoring.ServiceStatus{
+		ServiceName: f.check.Name, ServiceType: kind, AgentId: f.agent.Name, Source: source,
+		PollerId: id.PollerID, Partition: id.Partition, KvStoreId: id.KVStoreID,
+	}
+}
+
+// serviceType is what core is told of a check's type.
+func serviceType(c *check.Check) string {
+	if c.HasResults() && c.IsSync() {
+		return check.TypeSync
+	}
+	return c.Type
+}
+
+// appendEnvelope appends core's envelope of a message as far as what the checker says; a brace closes it.
+func appendEnvelope(b []byte, st *monitoring.ServiceStatus) []byte {
 	for _, field := range [...]struct{ key, value string }{
 		{`{"poller_id":`, st.GetPollerId()},
 		{`,"agent_id":`, st.GetAgentId()},
@@ -132,8 +153,8 @@ func (id *Identity) Status(st check.Status) (*monitoring.ServiceStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := withMessage(it.service, it.message)
-	out.Available, out.ResponseTime = it.available, it.took
+	out := id.service(it.frame)
+	out.Message, out.Available, out.ResponseTime = it.message, it.available, it.took
 	return out, nil
 }
 
@@ -166,15 +187,15 @@ func (id *Identity) item(st *check.Status) (item, error) {
 }
 
 func (id *Identity) message(f *frame, st *check.Status) []byte {
-	if f.prefix == nil {
+	if len(f.prefix()) == 0 {
 		if st.Reason != "" {
 			return appendFailure(nil, st, host{})
 		}
 		return st.Message
 	}
 	h := id.host(f)
-	room := len(f.prefix) + len(st.Message) + len(st.Detail) + 2*(len(h.ip)+len(h.name)) + 64
-	b := append(make([]byte, 0, room), f.prefix...)
+	room := len(f.prefix()) + len(st.Message) + len(st.Detail) + 2*(len(h.ip)+len(h.name)) + 64
+	b := append(make([]byte, 0, room), f.prefix()...)
 	if st.Reason != "" {
 		b = appendFailure(b, st, h)
 	} else {
