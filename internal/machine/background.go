@@ -2,7 +2,6 @@ package machine
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -14,48 +13,49 @@ const NoCycle = -1
 // Background keeps the runs that no cycle waits for: those of results, which may take longer than a
 // cycle. Their statuses go into the cycle that is open when they end. The zero Background is empty.
 type Background struct {
-	runs   map[int]*backgroundRun
+	runs   map[int]*pending     // by Seq
+	expiry expiry               // the same
 	checks map[*check.Check]int // how many runs there are of each
 	next   int
-}
-
-type backgroundRun struct {
-	check.Run
-	begun bool
 }
 
 // Add takes a run in and returns it with its ID.
 func (b *Background) Add(run check.Run) check.Run {
 	if b.runs == nil {
-		b.runs, b.checks = make(map[int]*backgroundRun), make(map[*check.Check]int)
+		b.runs, b.checks = make(map[int]*pending), make(map[*check.Check]int)
 	}
 	run.ID = check.RunID{Cycle: NoCycle, Seq: b.next}
 	b.next++
-	b.runs[run.ID.Seq] = &backgroundRun{Run: run}
+	p := &pending{Run: run}
+	b.runs[run.ID.Seq] = p
+	b.expiry.add(p)
 	b.checks[run.Check]++
 	return run
 }
 
 // Begin says that a run starts only now, and when it has to end.
 func (b *Background) Begin(id check.RunID, deadline time.Time) {
-	if run, ok := b.runs[b.seq(id)]; ok {
-		run.Deadline, run.begun = deadline, true
+	if p, ok := b.runs[b.seq(id)]; ok {
+		p.Deadline, p.begun = deadline, true
+		b.expiry.restore(p)
 	}
 }
 
 // End takes a run out. It returns false if it is not there: the first end counts.
 func (b *Background) End(id check.RunID) bool {
-	run, ok := b.runs[b.seq(id)]
+	p, ok := b.runs[b.seq(id)]
 	if ok {
-		b.remove(run)
+		b.expiry.remove(p)
+		b.forget(p)
 	}
 	return ok
 }
 
-func (b *Background) remove(run *backgroundRun) {
-	delete(b.runs, run.ID.Seq)
-	if b.checks[run.Check]--; b.checks[run.Check] == 0 {
-		delete(b.checks, run.Check)
+// forget lets go of a run that is not in expiry any more.
+func (b *Background) forget(p *pending) {
+	delete(b.runs, p.ID.Seq)
+	if b.checks[p.Check]--; b.checks[p.Check] == 0 {
+		delete(b.checks, p.Check)
 	}
 }
 
@@ -74,38 +74,28 @@ func (b *Background) Len() int { return len(b.runs) }
 
 // NextExpiry returns when Expire will next have something to do; false if nothing is under way.
 func (b *Background) NextExpiry(grace time.Duration) (time.Time, bool) {
-	var next time.Time
-	for _, run := range b.runs {
-		if next.IsZero() || run.Deadline.Before(next) {
-			next = run.Deadline
-		}
-	}
-	return next.Add(grace), !next.IsZero()
+	next, ok := b.expiry.next()
+	return next.Add(grace), ok
 }
 
 // Expire takes out the runs whose deadline passed at least the grace ago, and returns them.
 func (b *Background) Expire(now time.Time, grace time.Duration) []check.Run {
-	return b.takeOut(func(run *backgroundRun) bool { return !now.Before(run.Deadline.Add(grace)) })
+	return b.ended(b.expiry.due(now.Add(-grace)))
 }
 
 // Forsake takes out the runs of an agent that can answer no more, and returns them.
 func (b *Background) Forsake(agent string) []check.Run {
-	return b.takeOut(func(run *backgroundRun) bool { return run.Agent.Name == agent })
+	return b.ended(b.expiry.where(func(p *pending) bool { return p.Agent.Name == agent }))
 }
 
 // Unbegun takes out the runs that nobody began, and returns them.
 func (b *Background) Unbegun() []check.Run {
-	return b.takeOut(func(run *backgroundRun) bool { return !run.begun })
+	return b.ended(b.expiry.where(func(p *pending) bool { return !p.begun }))
 }
 
-func (b *Background) takeOut(which func(*backgroundRun) bool) []check.Run {
-	var out []check.Run
-	for _, run := range b.runs {
-		if which(run) {
-			out = append(out, run.Run)
-			b.remove(run)
-		}
+func (b *Background) ended(list []*pending) []check.Run {
+	for _, p := range list {
+		b.forget(p)
 	}
-	slices.SortFunc(out, func(x, y check.Run) int { return x.ID.Seq - y.ID.Seq })
-	return out
+	return runsOf(list)
 }

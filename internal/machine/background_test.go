@@ -43,14 +43,16 @@ func TestBackgroundEndsEachOnce(t *testing.T) {
 }
 
 func (m *backgroundModel) add(t *rapid.T) {
-	agent := &m.agents[rapid.IntRange(0, len(m.agents)-1).Draw(t, "agent")]
-	run := check.Run{Agent: agent, Check: &check.Check{}, Due: start, Deadline: drawTime(t), LastSequence: "7"}
-	want := run
-	want.ID = check.RunID{Cycle: machine.NoCycle, Seq: len(m.all)} // those of the past are not used again
-	if run = m.b.Add(run); run != want {
-		t.Fatalf("added %+v, want %+v", run, want)
+	for range rapid.IntRange(1, 9).Draw(t, "runs") {
+		agent := &m.agents[rapid.IntRange(0, len(m.agents)-1).Draw(t, "agent")]
+		run := check.Run{Agent: agent, Check: &check.Check{}, Due: start, Deadline: drawTime(t), LastSequence: "7"}
+		want := run
+		want.ID = check.RunID{Cycle: machine.NoCycle, Seq: len(m.all)} // those of the past are not used again
+		if run = m.b.Add(run); run != want {
+			t.Fatalf("added %+v, want %+v", run, want)
+		}
+		m.all = append(m.all, run)
 	}
-	m.all = append(m.all, run)
 }
 
 // drawRun returns the place of a run that may have ended.

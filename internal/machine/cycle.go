@@ -2,7 +2,6 @@ package machine
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -10,20 +9,16 @@ import (
 
 // Cycle gathers the statuses of one poll interval: exactly one for each run that was added,
 // whatever becomes of the run. It is open until it is sealed (all its slots have started) and
-// every run has its status.
+// every run has its status. What a run costs it does not depend on how many there are.
 type Cycle struct {
-	index   int64
-	time    time.Time
-	entries []entry
-	missing int
-	sealed  bool
-	grace   time.Duration
-}
-
-type entry struct {
-	run    check.Run
-	status check.Status
-	filled bool
+	index    int64
+	time     time.Time
+	statuses []check.Status
+	runs     []*pending // by their statuses' places; nil for those that have one
+	missing  expiry     // the others
+	free     []*pending // of runs that have a status, for the next
+	sealed   bool
+	grace    time.Duration
 }
 
 // OpenCycle returns an empty cycle. Wall is the cycle's time on the wall clock, which core will
@@ -43,90 +38,100 @@ func (c *Cycle) Add(run check.Run) check.Run {
 	if c.sealed {
 		panic(fmt.Sprintf("machine: run added to sealed cycle %d", c.index))
 	}
-	run.ID = check.RunID{Cycle: c.index, Seq: len(c.entries)}
-	c.entries = append(c.entries, entry{run: run})
-	c.missing++
+	run.ID = check.RunID{Cycle: c.index, Seq: len(c.runs)}
+	p := c.pending()
+	p.Run = run
+	c.statuses, c.runs = append(c.statuses, check.Status{}), append(c.runs, p)
+	c.missing.add(p)
 	return run
+}
+
+func (c *Cycle) pending() *pending {
+	last := len(c.free) - 1
+	if last < 0 {
+		return new(pending)
+	}
+	p := c.free[last]
+	c.free = c.free[:last]
+	return p
 }
 
 // SetDeadline moves the deadline of a run that starts only now.
 func (c *Cycle) SetDeadline(id check.RunID, deadline time.Time) {
-	c.entry(id).run.Deadline = deadline
+	if p := c.runs[c.seq(id)]; p != nil {
+		p.Deadline = deadline
+		c.missing.restore(p)
+	}
 }
 
 // Fill takes a run's status. It returns false, and changes nothing, if the run has one already:
 // the first counts.
 func (c *Cycle) Fill(status check.Status) bool {
-	e := c.entry(status.ID)
-	if e.filled {
+	p := c.runs[c.seq(status.ID)]
+	if p == nil {
 		return false
 	}
-	e.status, e.filled = status, true
-	c.missing--
+	c.missing.remove(p)
+	c.fill(p, status)
 	return true
+}
+
+// fill gives a run that is missing no more its status.
+func (c *Cycle) fill(p *pending, status check.Status) {
+	c.statuses[p.ID.Seq], c.runs[p.ID.Seq] = status, nil
+	c.free = append(c.free, p)
 }
 
 // Include takes the status of a run that no cycle waited for.
 func (c *Cycle) Include(status check.Status) {
-	c.entries = append(c.entries, entry{status: status, filled: true})
+	c.statuses, c.runs = append(c.statuses, status), append(c.runs, nil)
 }
 
-func (c *Cycle) entry(id check.RunID) *entry {
-	if id.Cycle != c.index || id.Seq < 0 || id.Seq >= len(c.entries) {
+func (c *Cycle) seq(id check.RunID) int {
+	if id.Cycle != c.index || id.Seq < 0 || id.Seq >= len(c.runs) {
 		panic(fmt.Sprintf("machine: no run %v in cycle %d", id, c.index))
 	}
-	return &c.entries[id.Seq]
+	return id.Seq
 }
 
 // Seal says that no more runs will be added.
 func (c *Cycle) Seal() { c.sealed = true }
 
 // Complete tells whether the cycle is sealed and every run has its status.
-func (c *Cycle) Complete() bool { return c.sealed && c.missing == 0 }
+func (c *Cycle) Complete() bool { return c.sealed && len(c.missing) == 0 }
 
 // Missing returns how many runs have no status yet.
-func (c *Cycle) Missing() int { return c.missing }
+func (c *Cycle) Missing() int { return len(c.missing) }
 
 // NextExpiry returns when Expire will next have something to do; false if every run has a status.
 func (c *Cycle) NextExpiry() (time.Time, bool) {
-	var next time.Time
-	for i := range c.entries {
-		if e := &c.entries[i]; !e.filled && (next.IsZero() || e.run.Deadline.Before(next)) {
-			next = e.run.Deadline
-		}
-	}
-	return next.Add(c.grace), !next.IsZero()
+	next, ok := c.missing.next()
+	return next.Add(c.grace), ok
 }
 
-// Expire fills runs whose deadline passed more than the grace ago, and returns them.
+// Expire fills runs whose deadline passed at least the grace ago, and returns them.
 func (c *Cycle) Expire(now time.Time, detail string) []check.Run {
-	return c.fillMissing(detail, func(run check.Run) bool { return !now.Before(run.Deadline.Add(c.grace)) })
+	return c.fillMissing(c.missing.due(now.Add(-c.grace)), detail)
 }
 
 // Forsake fills the runs of an agent that can answer no more, and returns them.
 func (c *Cycle) Forsake(agent, detail string) []check.Run {
-	return c.fillMissing(detail, func(run check.Run) bool { return run.Agent.Name == agent })
+	return c.fillMissing(c.missing.where(func(p *pending) bool { return p.Agent.Name == agent }), detail)
 }
 
 // Close seals the cycle, fills what is missing, and returns all statuses in the order in which
-// their runs were added.
+// their runs were added. They are the cycle's own.
 func (c *Cycle) Close(detail string) []check.Status {
 	c.Seal()
-	c.fillMissing(detail, func(check.Run) bool { return true })
-	statuses := make([]check.Status, 0, len(c.entries))
-	for i := range c.entries {
-		statuses = append(statuses, c.entries[i].status)
-	}
-	return statuses
+	c.fillMissing(c.missing.where(func(*pending) bool { return true }), detail)
+	return c.statuses
 }
 
-func (c *Cycle) fillMissing(detail string, which func(check.Run) bool) []check.Run {
-	var runs []check.Run
-	for i := range c.entries {
-		if e := &c.entries[i]; !e.filled && which(e.run) {
-			c.Fill(e.run.Failed(check.NoAnswer, detail, 0))
-			runs = append(runs, e.run)
-		}
+// fillMissing gives runs that are missing no more their status, and returns them.
+func (c *Cycle) fillMissing(list []*pending, detail string) []check.Run {
+	runs := runsOf(list)
+	for _, p := range list {
+		c.fill(p, p.Failed(check.NoAnswer, detail, 0))
 	}
-	return slices.Clip(runs)
+	return runs
 }

@@ -65,14 +65,16 @@ func (m *cycleModel) add(t *rapid.T) {
 		}
 		return
 	}
-	run := check.Run{Agent: rapid.SampledFrom(m.pointers()).Draw(t, "agent"), Check: &check.Check{}, Due: start, Deadline: drawTime(t)}
-	want := run
-	want.ID = check.RunID{Cycle: 42, Seq: len(m.runs)}
-	if run = m.c.Add(run); run != want {
-		t.Fatalf("added %+v, want %+v", run, want)
+	for range rapid.IntRange(1, 9).Draw(t, "runs") {
+		run := check.Run{Agent: rapid.SampledFrom(m.pointers()).Draw(t, "agent"), Check: &check.Check{}, Due: start, Deadline: drawTime(t)}
+		want := run
+		want.ID = check.RunID{Cycle: 42, Seq: len(m.runs)}
+		if run = m.c.Add(run); run != want {
+			t.Fatalf("added %+v, want %+v", run, want)
+		}
+		m.runs = append(m.runs, run)
+		m.statuses = append(m.statuses, nil)
 	}
-	m.runs = append(m.runs, run)
-	m.statuses = append(m.statuses, nil)
 }
 
 func (m *cycleModel) pointers() []*check.Agent {
@@ -168,9 +170,9 @@ func (m *cycleModel) check(t *rapid.T) {
 func (m *cycleModel) close(t *rapid.T) {
 	m.fillWhere("closed", func(check.Run) bool { return true })
 	m.sealed = true
-	want := make([]check.Status, len(m.runs))
-	for i, st := range m.statuses {
-		want[i] = *st
+	var want []check.Status
+	for _, st := range m.statuses {
+		want = append(want, *st)
 	}
 	if diff := cmp.Diff(want, m.c.Close("closed")); diff != "" {
 		t.Fatalf("statuses (-want +got):\n%s", diff)
