@@ -33,11 +33,18 @@ type Schedule struct {
 	start    time.Time
 	interval time.Duration
 	slot     time.Duration
-	slots    [][]*check.Agent
+	slots    []plan
+	checks   map[int64]int // how many there are, by their intervals in cycles
 
 	cycle  int64 // of the next slot
 	next   int   // the next slot's place in it
 	before int64 // the cycle that was yielded before that of the next slot; -1 if there is none
+}
+
+// plan is what a slot starts if all its checks are due.
+type plan struct {
+	starts []Start
+	always bool // they are, in every cycle
 }
 
 // Slot is a moment of a cycle and what is due then.
@@ -50,7 +57,10 @@ type Slot struct {
 	// Missed counts whole cycles that were passed over before this slot's, because nobody
 	// asked for their slots in time.
 	Missed int64
-	// Starts are the agents with a check due, in the order of their names.
+	// Runs is how many checks are due in its cycle, in all slots.
+	Runs int
+	// Starts are the agents with a check due, in the order of their names. They are not to be changed:
+	// the schedule goes on using them.
 	Starts []Start
 }
 
@@ -64,17 +74,35 @@ type Start struct {
 // the interval demands it. The first slot is due at start.
 func NewSchedule(agents []check.Agent, interval time.Duration, rate int, start time.Time) *Schedule {
 	length, n := slotPlan(len(agents), interval, rate)
-	s := &Schedule{start: start, interval: interval, slot: length, slots: make([][]*check.Agent, n), before: -1}
+	s := &Schedule{
+		start: start, interval: interval, slot: length, slots: make([]plan, n), checks: make(map[int64]int), before: -1,
+	}
+	for i := range s.slots {
+		s.slots[i].always = true
+	}
 	for i := range agents {
-		at := slotOf(agents[i].Name, n)
-		s.slots[at] = append(s.slots[at], &agents[i])
+		s.plan(&agents[i], &s.slots[slotOf(agents[i].Name, n)])
 	}
 	for _, slot := range s.slots {
-		slices.SortFunc(slot, func(a, b *check.Agent) int {
-			return strings.Compare(a.Name, b.Name)
+		slices.SortFunc(slot.starts, func(a, b Start) int {
+			return strings.Compare(a.Agent.Name, b.Agent.Name)
 		})
 	}
 	return s
+}
+
+func (s *Schedule) plan(agent *check.Agent, slot *plan) {
+	if len(agent.Checks) == 0 {
+		return
+	}
+	checks := make([]*check.Check, len(agent.Checks))
+	for i := range agent.Checks {
+		checks[i] = &agent.Checks[i]
+		every := s.every(checks[i])
+		s.checks[every]++
+		slot.always = slot.always && every == 1
+	}
+	slot.starts = append(slot.starts, Start{Agent: agent, Checks: checks})
 }
 
 // slotPlan returns how long a slot lasts and how many a cycle has. The last tenth of the interval
@@ -149,7 +177,7 @@ func (s *Schedule) Step(now time.Time) (Slot, bool) {
 	slot := Slot{
 		Cycle: s.cycle, Due: due, Missed: missed,
 		First: s.next == 0, Last: s.next == len(s.slots)-1,
-		Starts: s.starts(),
+		Runs: s.runs(), Starts: s.starts(),
 	}
 	s.next++
 	if slot.Last {
@@ -158,26 +186,50 @@ func (s *Schedule) Step(now time.Time) (Slot, bool) {
 	return slot, true
 }
 
+// runs returns how many checks are due in the cycle.
+func (s *Schedule) runs() int {
+	n := 0
+	for every, checks := range s.checks {
+		if s.turn(every) {
+			n += checks
+		}
+	}
+	return n
+}
+
 func (s *Schedule) starts() []Start {
-	starts := make([]Start, 0, len(s.slots[s.next]))
-	for _, agent := range s.slots[s.next] {
-		if checks := s.dueChecks(agent); len(checks) > 0 {
-			starts = append(starts, Start{Agent: agent, Checks: checks})
+	slot := &s.slots[s.next]
+	if slot.always {
+		return slot.starts
+	}
+	starts := make([]Start, 0, len(slot.starts))
+	for _, all := range slot.starts {
+		if checks := s.dueOf(all.Checks); len(checks) > 0 {
+			starts = append(starts, Start{Agent: all.Agent, Checks: checks})
 		}
 	}
 	return starts
 }
 
-func (s *Schedule) dueChecks(agent *check.Agent) []*check.Check {
-	checks := make([]*check.Check, 0, len(agent.Checks))
-	for i := range agent.Checks {
-		// Also if it was due in a cycle that was passed over: its next turn may be far away.
-		every := s.every(&agent.Checks[i])
-		if s.before < 0 || s.cycle/every != s.before/every {
-			checks = append(checks, &agent.Checks[i])
+// dueOf returns those of an agent's checks that are due, without a copy if they are the first ones.
+func (s *Schedule) dueOf(all []*check.Check) []*check.Check {
+	n := 0
+	for n < len(all) && s.turn(s.every(all[n])) {
+		n++
+	}
+	checks := all[:n:n]
+	for _, c := range all[n:] {
+		if s.turn(s.every(c)) {
+			checks = append(checks, c)
 		}
 	}
 	return checks
+}
+
+// turn tells whether the checks with an interval of so many cycles are due in the cycle: also if they were
+// in one that was passed over, because their next turn may be far away.
+func (s *Schedule) turn(every int64) bool {
+	return s.before < 0 || s.cycle/every != s.before/every
 }
 
 // every returns the interval of a check in cycles.

@@ -160,6 +160,7 @@ type watch struct {
 	cycle  int64 // the expected next one
 	next   int   // the expected next slot in it
 	missed int64
+	runs   int // of the cycle, as its first slot says
 	place  map[*check.Agent]int
 	starts map[int64]map[*check.Check]int // cycle → check → how often
 }
@@ -239,8 +240,22 @@ func (w *watch) take(t fataler, slot machine.Slot, now time.Time) {
 			t.Fatalf("%s starts with %d checks or out of order", start.Agent.Name, len(start.Checks))
 		}
 	}
+	w.counts(t, slot)
 	if w.next++; slot.Last {
 		w.cycle, w.next = w.cycle+1, 0
+	}
+}
+
+// counts checks that each slot of a cycle says how many runs all of them start.
+func (w *watch) counts(t fataler, slot machine.Slot) {
+	t.Helper()
+	if slot.First {
+		w.runs = slot.Runs
+	}
+	started := len(w.starts[slot.Cycle])
+	if slot.Runs != w.runs || started > slot.Runs || slot.Last && started != slot.Runs {
+		t.Fatalf("slot %d of cycle %d says that there are %d runs in it, the first one said %d, and %d have started",
+			w.next, slot.Cycle, slot.Runs, w.runs, started)
 	}
 }
 
