@@ -183,7 +183,9 @@ func (p *poller) startResults(run check.Run, now time.Time) {
 func (p *poller) openCycle(slot machine.Slot, now time.Time) *machine.Cycle {
 	// The planned begin, on the wall clock as it goes now.
 	at := p.ledger.schedule.Begin(slot.Cycle)
-	return p.openCycleAt(slot.Cycle, now.Add(at.Sub(now)))
+	cycle := p.openCycleAt(slot.Cycle, now.Add(at.Sub(now)))
+	cycle.Grow(slot.Runs)
+	return cycle
 }
 
 func (p *poller) openCycleAt(index int64, at time.Time) *machine.Cycle {

@@ -104,6 +104,7 @@ func newCycleDriver(agents int) *cycleDriver {
 
 func (d *cycleDriver) cycle(b *testing.B) {
 	d.c, d.now = machine.OpenCycle(1, start, time.Second), start
+	d.c.Grow(d.slots[0].Runs)
 	for i := range d.slots {
 		d.until(d.slots[i].Due)
 		d.startSlot(&d.slots[i])

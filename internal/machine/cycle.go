@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -25,6 +26,11 @@ type Cycle struct {
 // see. A run that has no status grace after its deadline is expired.
 func OpenCycle(index int64, wall time.Time, grace time.Duration) *Cycle {
 	return &Cycle{index: index, time: wall, grace: grace}
+}
+
+// Grow makes room for so many more runs, so that to add them copies nothing.
+func (c *Cycle) Grow(runs int) {
+	c.statuses, c.runs = slices.Grow(c.statuses, runs), slices.Grow(c.runs, runs)
 }
 
 // Index returns the cycle's number.
