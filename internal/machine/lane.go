@@ -16,7 +16,7 @@ const slowShare = 4
 // go first that have not been polled for longest, so that each has its turn.
 type Lane struct {
 	limit  int
-	polled map[*check.Agent]*turn
+	polled map[*check.Agent]turn
 	// slow are the agents that timed out, and when they were polled last.
 	slow       map[*check.Agent]time.Time
 	slowPolled int
@@ -49,7 +49,7 @@ type Batch struct {
 
 // NewLane returns a lane with places for limit agents, at least one.
 func NewLane(limit int) *Lane {
-	return &Lane{limit: max(1, limit), polled: make(map[*check.Agent]*turn), slow: make(map[*check.Agent]time.Time)}
+	return &Lane{limit: max(1, limit), polled: make(map[*check.Agent]turn), slow: make(map[*check.Agent]time.Time)}
 }
 
 // Enter takes a batch. If it returns true its runs start now, and for each Ended has to be called;
@@ -57,7 +57,7 @@ func NewLane(limit int) *Lane {
 func (l *Lane) Enter(b Batch, now time.Time) bool {
 	since, slow := l.slow[b.Agent]
 	b.Slow = slow
-	if l.polled[b.Agent] != nil || l.room(slow) {
+	if l.mayBegin(b) {
 		l.begin(b, now)
 		return true
 	}
@@ -83,35 +83,41 @@ func insert(list []Batch, b Batch, after func(Batch) bool) []Batch {
 	return slices.Insert(list, at, b)
 }
 
-func (l *Lane) room(slow bool) bool {
-	return len(l.polled) < l.limit && (!slow || l.slowPolled < max(1, l.limit/slowShare))
+// mayBegin tells whether a batch's agent has a place, or there is one for it.
+func (l *Lane) mayBegin(b Batch) bool {
+	if len(l.polled) < l.limit && (!b.Slow || l.slowPolled < max(1, l.limit/slowShare)) {
+		return true
+	}
+	_, has := l.polled[b.Agent]
+	return has
 }
 
 // begin gives a batch's agent a place, unless it has one.
 func (l *Lane) begin(b Batch, now time.Time) {
-	t := l.polled[b.Agent]
-	if t == nil {
-		t = &turn{began: now, slow: b.Slow}
-		l.polled[b.Agent] = t
+	t, has := l.polled[b.Agent]
+	if !has {
+		t = turn{began: now, slow: b.Slow}
 		delete(l.slow, b.Agent) // until it times out again
 		if t.slow {
 			l.slowPolled++
 		}
 	}
 	t.runs += len(b.Runs)
+	l.polled[b.Agent] = t
 }
 
 // Ended takes the end of a run that was started, and whether it kept its place for as long as it could.
 // An agent gives its place up with the last.
 func (l *Lane) Ended(agent *check.Agent, timedOut bool) {
-	t := l.polled[agent]
-	if t == nil {
+	t, has := l.polled[agent]
+	if !has {
 		return // a run that was not started
 	}
 	if timedOut {
 		l.slow[agent] = t.began
 	}
 	if t.runs--; t.runs > 0 {
+		l.polled[agent] = t
 		return
 	}
 	delete(l.polled, agent)
@@ -127,8 +133,9 @@ func (l *Lane) Next(now time.Time) (Batch, bool) {
 		if len(*queue) == 0 {
 			continue
 		}
-		if b := (*queue)[0]; l.polled[b.Agent] != nil || l.room(b.Slow) {
-			*queue = slices.Delete(*queue, 0, 1)
+		if b := (*queue)[0]; l.mayBegin(b) {
+			(*queue)[0] = Batch{} // to move the others up would cost more the more there are
+			*queue = (*queue)[1:]
 			l.begin(b, now)
 			return b, true
 		}
