@@ -84,7 +84,8 @@ func appendData(b, message []byte, h host) []byte {
 
 // appendFailure appends what stands in for the checker's own words when there are none.
 func appendFailure(b []byte, st *check.Status, h host) []byte {
-	text := appendQuoted([]byte(`{"error":`), st.Detail)
+	text := make([]byte, 0, 256) // mostly enough, and not on the heap
+	text = appendQuoted(append(text, `{"error":`...), st.Detail)
 	text = append(text, `,"reason":`...)
 	text = append(appendQuoted(text, string(st.Reason)), '}')
 	return appendEnriched(b, text, answer{end: len(text) - 1}, h)
