@@ -70,10 +70,7 @@ func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent) *a
 		env: e, incarnation: incarnation, self: self, spec: spec,
 		breaker: machine.NewBreaker(e.Config.Breaker.Failures, state),
 		busy:    make(map[*check.Check]*together, len(spec.Checks)),
-		changes: newChanges(len(spec.Checks)),
 		probing: probing{gap: firstGap},
-
-		resultless: make(map[*check.Check]bool),
 	}
 	a.ctx, a.cancel = context.WithCancel(e.ctx)
 	return a
@@ -295,8 +292,12 @@ func (a *agent) ended(all *together) {
 
 // noResults tells, once, of a check whose checker has no results to offer. Most have none.
 func (a *agent) noResults(c *check.Check, detail string) {
-	if !a.resultless[c] {
-		a.resultless[c] = true
-		a.env.Observe(NoResults{Agent: a.spec.Name, Check: c.Name, Detail: detail})
+	if a.resultless[c] {
+		return
 	}
+	if a.resultless == nil {
+		a.resultless = make(map[*check.Check]bool)
+	}
+	a.resultless[c] = true
+	a.env.Observe(NoResults{Agent: a.spec.Name, Check: c.Name, Detail: detail})
 }

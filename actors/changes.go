@@ -20,16 +20,16 @@ type verdict struct {
 	reason    check.Reason
 }
 
-// changes is what an agent knows of its checks' last statuses, for telling what changed.
+var well = verdict{available: true}
+
+// changes is what an agent knows of its checks' last statuses, for telling what changed. While all is well
+// that is nothing; the zero changes are ready to use.
 type changes struct {
-	// told is what each check's status was when it was told last, or when it need not be told.
+	// told is what each check's status was when it was told last; those that are well are not in it, nor
+	// those of which nothing was told, for the first status of a check is a change unless all is well.
 	told map[*check.Check]verdict
 	// untold are the checks that differ from that by now.
 	untold map[*check.Check]Change
-}
-
-func newChanges(checks int) changes {
-	return changes{told: make(map[*check.Check]verdict, checks), untold: make(map[*check.Check]Change)}
 }
 
 // note takes a status of a check. An open breaker has nothing to say of it: what was known stands.
@@ -37,20 +37,20 @@ func (c *changes) note(status check.Status) {
 	if status.Reason == check.CircuitOpen {
 		return
 	}
-	now := verdict{available: status.Available, reason: status.Reason}
-	before, known := c.told[status.Check]
-	switch {
-	case known && now == before:
+	before, ill := c.told[status.Check]
+	if !ill {
+		before = well
+	}
+	if before == (verdict{available: status.Available, reason: status.Reason}) {
 		delete(c.untold, status.Check)
-		return
-	case !known && now.available: // the first status of a check is a change unless all is well
-		delete(c.untold, status.Check)
-		c.told[status.Check] = now
 		return
 	}
 	detail := status.Detail
 	if status.Reason == "" && !status.Available {
 		detail = excerpt(status.Message)
+	}
+	if c.untold == nil {
+		c.untold = make(map[*check.Check]Change)
 	}
 	c.untold[status.Check] = Change{Check: status.Check.Name, Available: status.Available, Reason: status.Reason, Detail: detail}
 }
@@ -66,10 +66,21 @@ func (c *changes) tell(runs []check.Run) []Change {
 			continue
 		}
 		delete(c.untold, chk)
-		c.told[chk] = verdict{available: change.Available, reason: change.Reason}
+		c.tells(chk, verdict{available: change.Available, reason: change.Reason})
 		list = append(list, change)
 	}
 	return list
+}
+
+func (c *changes) tells(chk *check.Check, v verdict) {
+	if v == well {
+		delete(c.told, chk)
+		return
+	}
+	if c.told == nil {
+		c.told = make(map[*check.Check]verdict)
+	}
+	c.told[chk] = v
 }
 
 // excerpt is as much of a checker's message as fits into a line of the log.

@@ -195,3 +195,24 @@ func TestACallThatNeverEndsHidesNothing(t *testing.T) {
 		w.wantNews("a000", "c0 overrun c1 unavailable")
 	})
 }
+
+// TestWhatIsWellBeforeItIsToldIsNotTold: as above, but the check beside it is well again by its next run.
+func TestWhatIsWellBeforeItIsToldIsNotTold(t *testing.T) {
+	run(t, settings(1, 2, 10*time.Second, time.Second), func(w *world) {
+		release := make(chan struct{})
+		defer close(release)
+		var asked atomic.Int64
+		w.checkers["a000"].ask = func(ctx context.Context, c *check.Check) (check.Answer, error) {
+			if c.Name == "c0" {
+				<-release
+			}
+			if asked.Add(1) == 1 {
+				return check.Answer{Message: []byte("down")}, nil
+			}
+			return up(ctx, c)
+		}
+		w.start()
+		w.pass(15 * time.Second)
+		w.wantNews("a000", "c0 overrun")
+	})
+}
