@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,11 @@ const (
 	// is the checker's fault: on a busy machine some always start a little late.
 	fairShare = 3
 	stalled   = "no status came for this run in time: the poller itself stood still or is overloaded"
+	// idleAfter is from what interval on an agent keeps no connection between its runs. A new one costs about
+	// as much as ten calls, so every two minutes it costs no more than a check that runs every 10 s. One that is
+	// kept costs both sides memory and a descriptor all the time, and proxies end it after some minutes of
+	// silence anyway, not all of them with a word: the next run would find it dead.
+	idleAfter = 2 * time.Minute
 )
 
 // agent owns one checker: the connection to it, its breaker, and its runs. For each run that it
@@ -38,13 +44,17 @@ type agent struct {
 	breaker *machine.Breaker
 	// cause is the failure that last counted for the breaker.
 	cause string
+	// seldom says that all its runs are at least idleAfter apart: it has a connection only while they last.
+	seldom bool
 	// busy are the checks with a run that is not settled, each with the runs that it came with.
 	busy    map[*check.Check]*together
 	changes changes
 	// resultless are the checks of which it was told that their checker has no results.
 	resultless map[*check.Check]bool
-	// greeted is the connection whose health was asked.
+	// greeted is the connection whose health was asked, or need not be.
 	greeted uint64
+	// known says that health was asked, and that no run has failed for the checker's fault since.
+	known bool
 	probing
 }
 
@@ -69,7 +79,7 @@ func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent) *a
 	a := &agent{
 		env: e, incarnation: incarnation, self: self, spec: spec,
 		breaker: machine.NewBreaker(e.Config.Breaker.Failures, state),
-		busy:    make(map[*check.Check]*together, len(spec.Checks)),
+		seldom:  !slices.ContainsFunc(spec.Checks, func(c check.Check) bool { return c.Interval < idleAfter }),
 		probing: probing{gap: firstGap},
 	}
 	a.ctx, a.cancel = context.WithCancel(e.ctx)
@@ -111,6 +121,9 @@ func (a *agent) stop() {
 
 func (a *agent) run(runs []check.Run) {
 	all := &together{runs: runs, left: len(runs)}
+	if a.busy == nil {
+		a.busy = make(map[*check.Check]*together, len(a.spec.Checks))
+	}
 	for _, run := range runs {
 		if a.busy[run.Check] != nil {
 			a.report(run.Failed(check.Overrun, "the previous call of this check has not returned: it takes longer than its interval", 0))
@@ -163,6 +176,19 @@ func (a *agent) hangUp() {
 	}
 }
 
+// rest ends what an agent that runs seldom needs only for its runs, when the last of them is settled. While
+// the breaker is not closed the connection is a probe's, or that of the trial to come.
+func (a *agent) rest() {
+	if !a.seldom || len(a.busy) > 0 || a.breaker.State() != machine.Closed {
+		return
+	}
+	a.busy = nil
+	a.hangUp()
+	if a.known {
+		a.greeted = 1 // the first connection of the next client is nothing new
+	}
+}
+
 func (a *agent) refusal() string {
 	return fmt.Sprintf("not asked: the checker at %s failed %d times in a row and is looked for every %v; the last failure: %s",
 		a.spec.Address, a.breaker.Failures(), a.env.Config.Breaker.Probe, a.cause)
@@ -203,7 +229,7 @@ func (a *agent) answered(m answered) {
 	switch {
 	case status.Reason.CheckerBroken():
 		outcome, cause = machine.Broken, status.Detail
-		a.cause = status.Detail
+		a.cause, a.known = status.Detail, false
 	case status.Reason == check.NoAnswer || status.Reason == check.Internal:
 		outcome = machine.Untold
 	}
@@ -223,6 +249,7 @@ func (a *agent) answered(m answered) {
 	if outcome == machine.Answered {
 		a.greet()
 	}
+	a.rest()
 }
 
 // ownFault tells what of a failure that ran into its deadline is the poller's doing, and so says

@@ -114,7 +114,7 @@ func (a *agent) greet() {
 	if connection == a.greeted || a.spec.HealthService == check.NoHealth {
 		return
 	}
-	a.greeted = connection
+	a.greeted, a.known = connection, true
 	client := a.client
 	ctx, cancel := context.WithTimeout(a.ctx, a.env.Config.Breaker.Probe)
 	client.calls.Add(1)
