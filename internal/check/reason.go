@@ -29,7 +29,7 @@ const (
 	// CircuitOpen: not asked, because the checker failed before and has not come back.
 	CircuitOpen Reason = "circuit_open"
 	// NoAnswer: the run was never answered for: its agent was restarting, or the poller was
-	// stopping, stood still or is overloaded.
+	// stopping, stood still, is overloaded or has no file descriptor left.
 	NoAnswer Reason = "no_answer"
 	// Internal: a fault of ours.
 	Internal Reason = "internal"

@@ -17,6 +17,7 @@ type cables struct {
 	dialed   map[string]time.Time // when an address was first dialed
 	held     map[string]map[*cable]bool
 	vanished map[string]bool
+	failure  error // of whatever is dialed; nil if none
 }
 
 // cable is the daemon's end of one.
@@ -30,7 +31,9 @@ type cable struct {
 
 func (w *cables) dialer(network *sim.Net) transport.Dialer {
 	return func(ctx context.Context, address string) (net.Conn, error) {
-		w.dialing(address)
+		if err := w.dialing(address); err != nil {
+			return nil, err
+		}
 		for again := time.Second; w.gone(address); again *= 2 { // as TCP asks a host that says nothing
 			select {
 			case <-time.After(again):
@@ -46,7 +49,7 @@ func (w *cables) dialer(network *sim.Net) transport.Dialer {
 	}
 }
 
-func (w *cables) dialing(address string) {
+func (w *cables) dialing(address string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.dialed == nil {
@@ -56,6 +59,14 @@ func (w *cables) dialing(address string) {
 		w.dialed[address] = time.Now()
 		w.held[address] = make(map[*cable]bool)
 	}
+	return w.failure
+}
+
+// fail lets whatever is dialed from now on fail, if err is not nil.
+func (w *cables) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failure = err
 }
 
 func (w *cables) gone(address string) bool {

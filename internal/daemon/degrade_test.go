@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/internal/sim"
 )
 
@@ -121,6 +125,31 @@ func TestStopTellsWhatWasLeftOut(t *testing.T) {
 		said := w.told()
 		if last := said[len(said)-1]; len(said) != 51 || !strings.Contains(last, "left out, and") || !strings.Contains(last, "50 × checks have no verdict: unreachable") {
 			t.Errorf("%d lines, the last: %s", len(said), last)
+		}
+	})
+}
+
+// TestNoDescriptorLeft: what the poller lacks for its connections is not said of the checkers, and no breaker opens.
+func TestNoDescriptorLeft(t *testing.T) {
+	run(t, func(w *world) {
+		w.checker("127.2.0.1:1", sim.OK())
+		w.cables.fail(&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.EMFILE)})
+		w.start(10*time.Second, 2*time.Second, agents("a", 3, 5, "127.2.0.1:1"))
+		w.pass(31 * time.Second)
+		if ready, said := w.ready("core"); !strings.Contains(said, "LimitNOFILE") {
+			t.Errorf("ready %v, the condition of core says %q", ready, said)
+		}
+		w.cables.fail(nil)
+		w.pass(15 * time.Second)
+		for i, cycle := range w.wantWhole(5, 15, 10*time.Second) {
+			for key, m := range cycle {
+				if out := i < 4; out != (strings.Contains(m, `"reason":"no_answer"`) && strings.Contains(m, "LimitNOFILE")) {
+					t.Errorf("cycle %d, %s: %s", i, key, m)
+				}
+			}
+		}
+		if moves := witnessed[actors.BreakerChanged](w); len(moves) != 0 {
+			t.Errorf("breakers moved: %v", moves)
 		}
 	})
 }

@@ -253,9 +253,13 @@ func (c *Checker) badAnswer(call *call, err error) *check.Failure {
 		c.agent.Address, call.name, status.Code(err), words(err))
 }
 
-// unreachable tells a refused handshake from a refused connection. Silent is what silent returns.
+// unreachable tells a refused handshake from a refused connection, and both from one that we had nothing to make
+// with, which says nothing of the checker. Silent is what silent returns.
 func (c *Checker) unreachable(said string, silent bool, err error) *check.Failure {
 	handshake, cause := c.link.lastError()
+	if advice := noDescriptor(cause); advice != "" {
+		return check.Failf(check.NoAnswer, err, "can't connect to %s: %v: %s", c.agent.Address, cause, advice)
+	}
 	mute := cause == nil && c.link.mute()
 	if (mute || c.link.shakes.Load()) && notConnected(said) {
 		said, silent = "so far", true // that was an earlier attempt; this one is connected, and under way

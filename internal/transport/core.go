@@ -136,6 +136,8 @@ func (c *Core) explain(err error) error {
 		return err
 	case handshake:
 		return &explained{err, fmt.Sprintf("TLS failed: %v: check tls.mode, the certificates and server_name on both sides", cause)}
+	case noDescriptor(cause) != "":
+		return &explained{err, fmt.Sprintf("can't connect: %v: %s", cause, noDescriptor(cause))}
 	case cause != nil:
 		return &explained{err, fmt.Sprintf("can't connect: %v: does core run there, and is the way to it open?", cause)}
 	case mute && secured(c.cfg.TLS):
