@@ -205,7 +205,12 @@ type running struct {
 
 func start(t *testing.T, file string) *running {
 	t.Helper()
-	r := &running{cmd: exec.CommandContext(t.Context(), binary, "run", "-c", file), lines: make(chan map[string]any, 1<<16)}
+	return startCommand(t, exec.CommandContext(t.Context(), binary, "run", "-c", file))
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *running {
+	t.Helper()
+	r := &running{cmd: cmd, lines: make(chan map[string]any, 1<<16)}
 	r.cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+t.TempDir()) // for those that keep their state where it is by default
 	stderr, err := r.cmd.StderrPipe()
 	if err != nil {

@@ -54,6 +54,11 @@ func New(o Options) *Daemon {
 // nothing runs.
 func (d *Daemon) Start(ctx context.Context) error {
 	cfg := d.o.Config
+	if d.o.Dial == nil { // what another one needs is not for us to know
+		if err := checkDescriptors(len(cfg.Agents), descriptors()); err != nil {
+			return err
+		}
+	}
 	d.tell = newNarrator(d.o.Log, d.board, cfg.Poll.Interval, len(cfg.Agents))
 	if cfg.Admin.Listen != "" { // first, for it is what may fail
 		admin, err := observe.ListenAdmin(ctx, cfg.Admin.Listen)
