@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
@@ -39,6 +40,7 @@ func runCommand() *cobra.Command {
 		for _, w := range warnings {
 			loud.Warn().Str("warning", w).Msg("the configuration is right, but for this")
 		}
+		limitMemory(log, memlimit.FromCgroup)
 		signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the log would be ours
 		hangUps := make(chan os.Signal, 1)
 		signal.Notify(hangUps, syscall.SIGHUP) // or a closed terminal would end the poller

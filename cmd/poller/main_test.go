@@ -211,7 +211,7 @@ func start(t *testing.T, file string) *running {
 func startCommand(t *testing.T, cmd *exec.Cmd) *running {
 	t.Helper()
 	r := &running{cmd: cmd, lines: make(chan map[string]any, 1<<16)}
-	r.cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+t.TempDir()) // for those that keep their state where it is by default
+	r.cmd.Env = append(cmd.Environ(), "XDG_STATE_HOME="+t.TempDir()) // for those that keep their state where it is by default
 	stderr, err := r.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
