@@ -32,7 +32,7 @@ func BenchmarkParse(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(agents), "ns/agent")
+			b.ReportMetric(float64(agents)*float64(b.N)/b.Elapsed().Seconds(), "agents/s")
 		})
 	}
 }
