@@ -69,6 +69,20 @@ type connection struct {
 type together struct {
 	runs []check.Run
 	left int // how many are not settled
+	// calls is the context of those that end at deadline, and of their calls; done are the cancels of all.
+	calls    context.Context
+	deadline time.Time
+	done     []context.CancelFunc
+}
+
+// until returns a context for a call that ends at deadline. Most of what starts together ends at the same time, and
+// shares one: each is a timer.
+func (t *together) until(ctx context.Context, deadline time.Time) context.Context {
+	if t.calls == nil || !t.deadline.Equal(deadline) {
+		calls, cancel := context.WithDeadline(ctx, deadline)
+		t.calls, t.deadline, t.done = calls, deadline, append(t.done, cancel)
+	}
+	return t.calls
 }
 
 func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent) *agent {
@@ -92,7 +106,7 @@ func (a *agent) Receive(ctx actor.Context) {
 		a.stop()
 	case runChecks:
 		a.run(m.runs)
-	case answered:
+	case *answered:
 		if m.incarnation == a.incarnation {
 			a.answered(m)
 		}
@@ -196,12 +210,11 @@ func (a *agent) refusal() string {
 
 func (a *agent) ask(run check.Run, permit machine.Permit) {
 	client := a.client
-	ctx, cancel := context.WithDeadline(a.ctx, run.Deadline)
-	m := answered{incarnation: a.incarnation, run: run, permit: permit}
+	ctx := a.busy[run.Check].until(a.ctx, run.Deadline)
+	m := &answered{incarnation: a.incarnation, run: run, permit: permit}
 	client.calls.Add(1)
 	a.env.call(a.self, func() any {
 		defer client.calls.Done()
-		defer cancel()
 		began := time.Now()
 		m.given = run.Deadline.Sub(began)
 		if run.Check.HasResults() {
@@ -217,7 +230,7 @@ func (a *agent) ask(run check.Run, permit machine.Permit) {
 	})
 }
 
-func (a *agent) answered(m answered) {
+func (a *agent) answered(m *answered) {
 	status := m.run.Answered(m.answer, m.took)
 	if m.err != nil {
 		status = m.run.FailedBy(m.err, m.took)
@@ -254,7 +267,7 @@ func (a *agent) answered(m answered) {
 
 // ownFault tells what of a failure that ran into its deadline is the poller's doing, and so says
 // nothing of the checker: the process stood still, or the run started late.
-func ownFault(m answered, reason check.Reason) string {
+func ownFault(m *answered, reason check.Reason) string {
 	ranOut := m.took >= m.given-cutShort
 	switch {
 	case !reason.CheckerBroken() || !ranOut:
@@ -311,6 +324,9 @@ func (a *agent) end(run check.Run) {
 func (a *agent) ended(all *together) {
 	if all.left--; all.left > 0 {
 		return
+	}
+	for _, cancel := range all.done {
+		cancel()
 	}
 	if changes := a.changes.tell(all.runs); len(changes) > 0 {
 		a.env.Observe(ChecksChanged{Agent: a.spec.Name, Changes: changes})
