@@ -80,7 +80,7 @@ func (r *root) spawn(ctx actor.SpawnerContext, c *child) {
 	c.failure = nil
 	props := actor.PropsFromProducer(func() actor.Actor {
 		return supervised{actor: c.produce(c.incarnation), env: r.env}
-	})
+	}, actor.WithDispatcher(&r.env.workers))
 	if _, err := ctx.SpawnNamed(props, c.name); err != nil {
 		// The name is free only after Terminated, which this waits for; so it can't be.
 		panic(fmt.Sprintf("start actor %s: %v", c.name, err))

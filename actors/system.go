@@ -104,8 +104,9 @@ type env struct {
 	// turn is full while a call reads the spool's oldest report, delivers it or lets it go: one at a time, also
 	// when the reporter was restarted while its predecessor's is under way.
 	turn chan struct{}
-	// calls are the goroutines that do work on behalf of actors.
-	calls sync.WaitGroup
+	// workers do what actors do, and what is done on their behalf; calls are the latter.
+	workers workers
+	calls   sync.WaitGroup
 	// ctx ends when the system has stopped, and all calls with it.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -136,7 +137,7 @@ func Start(o Options) (*System, error) {
 	})
 	e.root, e.poller, e.reporter = e.system.NewLocalPID(rootName), e.pid(pollerName), e.pid(reporterName)
 	s := &System{env: e, stopped: make(chan struct{}), ended: make(chan struct{})}
-	props := actor.PropsFromProducer(func() actor.Actor { return newRoot(e, s.stopped) })
+	props := actor.PropsFromProducer(func() actor.Actor { return newRoot(e, s.stopped) }, actor.WithDispatcher(&e.workers))
 	if _, err := e.system.Root.SpawnNamed(props, rootName); err != nil {
 		cancel()
 		return nil, fmt.Errorf("start the root actor: %w", err)
@@ -188,6 +189,7 @@ func (s *System) awaitEnd() {
 	s.env.cancel()
 	s.env.calls.Wait()
 	s.env.system.Shutdown()
+	s.env.workers.close()
 	close(s.ended)
 }
 
@@ -218,7 +220,9 @@ func (e *env) after(d time.Duration, to *actor.PID, message any) *time.Timer {
 // call runs work in a goroutine and sends its result to an actor. If it panics, crashed makes the
 // result: what an actor starts can't end the process.
 func (e *env) call(to *actor.PID, work func() any, crashed func(error) any) {
-	e.calls.Go(func() {
+	e.calls.Add(1)
+	e.workers.Schedule(func() {
+		defer e.calls.Done()
 		var result any
 		defer func() {
 			if r := recover(); r != nil {
