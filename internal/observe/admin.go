@@ -17,7 +17,8 @@ const aliveTimeout = time.Second
 const lastRequests = 500 * time.Millisecond
 
 // Admin is the HTTP server for those who run the poller: /healthz tells whether it lives,
-// /readyz whether it can be relied on, and why not.
+// /readyz whether it can be relied on, and why not; /debug/pprof/ shows those on the same machine what
+// the process is at.
 type Admin struct {
 	server   *http.Server
 	listener net.Listener
@@ -43,6 +44,7 @@ func (a *Admin) Serve(alive func(context.Context) error, board *Board) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { healthz(w, r, alive) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { readyz(w, board) })
+	profiles(mux)
 	a.server.Handler = mux
 	go func() {
 		defer close(a.served)
