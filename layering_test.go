@@ -14,6 +14,7 @@ const module = "github.com/serviceradar/poller/"
 // package that is not here is a mistake, here or there.
 var mayImport = map[string][]string{
 	"actors":             {"config", "internal/check", "internal/machine", "internal/wire", "proto/monitoring"},
+	"cmd/bench":          {"config", "internal/sim", "proto/monitoring"},
 	"cmd/checker":        {"internal/probe", "internal/tlsid", "sdk"},
 	"cmd/demo":           {"*"},
 	"cmd/poller":         {"config", "internal/convert", "internal/daemon", "internal/observe", "internal/spool", "internal/wire"},
@@ -24,7 +25,7 @@ var mayImport = map[string][]string{
 	"internal/machine":   {"internal/check"},
 	"internal/observe":   {},
 	"internal/probe":     {},
-	"internal/sim":       {"actors", "config", "internal/check", "internal/daemon", "internal/transport", "internal/wire", "internal/tlsid", "proto/monitoring", "sdk"},
+	"internal/sim":       {"actors", "config", "internal/check", "internal/daemon", "internal/machine", "internal/transport", "internal/wire", "internal/tlsid", "proto/monitoring", "sdk"},
 	"internal/spool":     {},
 	"internal/tlsid":     {"internal/check"},
 	"internal/transport": {"internal/check", "internal/tlsid", "internal/wire", "proto/monitoring"},
