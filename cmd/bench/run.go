@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// quiet is the part of a cycle after which all its agents have started and answered long ago, for the poller starts none in the
+// last tenth; what is measured is read then.
+const quiet = 0.93
+
+// startWithin is how long a subject may take until it asks its first check.
+const startWithin = 30 * time.Second
+
+// measured is what came of one run.
+type measured struct {
+	CPU         float64 `json:"cpu_ms_per_1000_checks"`
+	RSS         float64 `json:"rss_mb"`
+	Peak        float64 `json:"peak_rss_mb"`
+	Goroutines  float64 `json:"goroutines"`
+	Descriptors float64 `json:"descriptors"`
+	// How far from the interval the time between two runs of a check was.
+	ErrorP50 float64 `json:"interval_error_p50_ms"`
+	ErrorP99 float64 `json:"interval_error_p99_ms"`
+	ErrorMax float64 `json:"interval_error_max_ms"`
+	// From when the last check of a cycle was asked until core had all of the cycle.
+	ToCore    float64 `json:"to_core_ms"`
+	ToCoreMax float64 `json:"to_core_max_ms"`
+}
+
+// plan is what a run is to be.
+type plan struct {
+	size     size
+	interval time.Duration
+	cycles   int // beside the first
+}
+
+// running is a subject and the world that it polls, from its first cycle on.
+type running struct {
+	plan
+	world *world
+	*process
+	began time.Time
+}
+
+// begin starts a subject and returns when its first cycle has begun.
+func (p plan) begin(ctx context.Context, programs *programs, s subject) (*running, error) {
+	if err := enoughDescriptors(p.size.agents); err != nil {
+		return nil, err
+	}
+	w, err := newWorld(p.size, p.cycles+1) //nolint:contextcheck // it lives until it is closed
+	if err != nil {
+		return nil, err
+	}
+	process, err := programs.start(ctx, s, w, p.interval)
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	r := &running{plan: p, world: w, process: process}
+	select {
+	case <-w.first:
+		r.began = time.Now()
+		return r, nil
+	case <-process.ended:
+		err = errors.New("it ended")
+	case <-time.After(startWithin):
+		err = fmt.Errorf("it asked no check within %v", startWithin)
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	defer w.close()
+	return nil, errors.Join(err, process.stop())
+}
+
+// untilQuiet waits for the quiet moment of a cycle.
+func (r *running) untilQuiet(ctx context.Context, cycle int) error {
+	at := r.began.Add(time.Duration((float64(cycle) + quiet) * float64(r.interval)))
+	select {
+	case <-time.After(time.Until(at)):
+		return nil
+	case <-r.ended:
+		return errors.New("it ended before its time")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// end stops the subject, and returns an error if that, or anything of the run, was not as it should be; failed is one that there
+// was before, after which the rest of the run is no matter.
+func (r *running) end(failed error) error {
+	defer r.world.close()
+	if err := errors.Join(failed, r.stop()); err != nil {
+		return err
+	}
+	return r.world.complete(r.cycles+1, r.interval)
+}
+
+// measure runs a subject once.
+func (p plan) measure(ctx context.Context, programs *programs, s subject) (measured, error) {
+	r, err := p.begin(ctx, programs, s)
+	if err != nil {
+		return measured{}, fmt.Errorf("%s, %v: %w", s.name, p.size, err)
+	}
+	usages, goroutines, err := r.watch(ctx)
+	if err = r.end(err); err != nil {
+		return measured{}, fmt.Errorf("%s, %v: %w", s.name, p.size, err)
+	}
+	first, last := usages[0], usages[p.cycles]
+	if last.cpu <= first.cpu || last.rss == 0 {
+		return measured{}, fmt.Errorf("%s, %v: the system says that it used no CPU or no memory", s.name, p.size)
+	}
+	m := measured{
+		CPU:        ms(last.cpu-first.cpu) / float64(p.cycles*p.size.all()) * 1000,
+		Goroutines: float64(goroutines), Descriptors: float64(last.descriptors), Peak: last.peak,
+	}
+	var rss []float64
+	for _, u := range usages[1:] {
+		rss = append(rss, u.rss)
+	}
+	m.RSS = median(rss)
+	late := r.world.intervalErrors(p.cycles+1, p.interval)
+	m.ErrorP50, m.ErrorP99, m.ErrorMax = ms(quantile(late, .5)), ms(quantile(late, .99)), ms(quantile(late, 1))
+	toCore := r.world.toCore(p.cycles + 1)
+	m.ToCore, m.ToCoreMax = ms(quantile(toCore, .5)), ms(quantile(toCore, 1))
+	return m, nil
+}
+
+// watch reads what the process has used at the quiet moment of each cycle, and its goroutines at the last.
+func (r *running) watch(ctx context.Context) (usages []usage, goroutines int, err error) {
+	for cycle := range r.cycles + 1 {
+		if err := r.untilQuiet(ctx, cycle); err != nil {
+			return nil, 0, err
+		}
+		u, err := usageOf(r.pid)
+		if err != nil {
+			return nil, 0, err
+		}
+		usages = append(usages, u)
+	}
+	goroutines, err = r.goroutines(ctx)
+	return usages, goroutines, err
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// quantile returns the value of a sorted list that is not above the given part of it; 0 of an empty one.
+func quantile(sorted []time.Duration, part float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[int(part*float64(len(sorted)-1))]
+}
+
+func median(values []float64) float64 {
+	values = slices.Sorted(slices.Values(values))
+	return (values[len(values)/2] + values[(len(values)-1)/2]) / 2
+}
