@@ -18,8 +18,9 @@ func BenchmarkStatus(b *testing.B) {
 	id, statuses := typical(b, 1)
 	b.ReportAllocs()
 	b.SetBytes(int64(len(statuses[0].Message)))
+	var scratch []byte
 	for b.Loop() {
-		if _, err := id.item(&statuses[0]); err != nil {
+		if _, err := id.item(&statuses[0], &scratch); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -64,67 +64,80 @@ func read(text []byte) (a answer, isObject bool, err error) {
 	return a, true, s.end()
 }
 
-// appendData appends the checker's message as JSON: text is wrapped, nothing becomes an empty object,
+// content is what a status says, on its way into a message: JSON, and the host whose keys an object gets. What is written
+// is the text, where it stands, with the keys between.
+type content struct {
+	text []byte
+	host host // unknown: the text goes as it is
+	answer
+	// inner is what is known of the object under its key status, if that is one.
+	inner      given
+	innerEmpty bool
+}
+
+// contentOf returns the checker's message as JSON: text is wrapped, nothing becomes an empty object,
 // and objects get the keys of the host that they lack.
-func appendData(b, message []byte, h host) []byte {
+func contentOf(message []byte, h host) content {
 	message = trim(message)
 	if len(message) == 0 {
-		return appendEnriched(b, []byte("{}"), answer{empty: true, end: 1}, h)
+		return content{text: []byte("{}"), host: h, answer: answer{empty: true, end: 1}}
 	}
 	a, isObject, err := read(message)
 	switch {
 	case err != nil:
 		wrapped := append(appendQuoted([]byte(`{"message":`), string(message)), '}')
-		return appendEnriched(b, wrapped, answer{end: len(wrapped) - 1}, h)
+		return content{text: wrapped, host: h, answer: answer{end: len(wrapped) - 1}}
 	case !isObject:
-		return append(b, message...)
+		return content{text: message}
 	}
-	return appendEnriched(b, message, a, h)
+	c := content{text: message, host: h, answer: a}
+	if h.known() && a.found && a.status[0] == '{' {
+		c.inner, c.innerEmpty = readStatus(a.status)
+	}
+	return c
 }
 
-// appendFailure appends what stands in for the checker's own words when there are none.
-func appendFailure(b []byte, st *check.Status, h host) []byte {
-	text := make([]byte, 0, 256) // mostly enough, and not on the heap
+// failureOf returns what stands in for the checker's own words when there are none.
+func failureOf(st *check.Status, h host) content {
+	text := make([]byte, 0, len(st.Detail)+len(st.Reason)+64)
 	text = appendQuoted(append(text, `{"error":`...), st.Detail)
 	text = append(text, `,"reason":`...)
 	text = append(appendQuoted(text, string(st.Reason)), '}')
-	return appendEnriched(b, text, answer{end: len(text) - 1}, h)
+	return content{text: text, host: h, answer: answer{end: len(text) - 1}}
 }
 
-// appendEnriched appends an object with the keys of the host.
-func appendEnriched(b, object []byte, a answer, h host) []byte {
-	if !h.known() {
-		return append(b, object...)
+func (c *content) append(b []byte) []byte {
+	if !c.host.known() {
+		return append(b, c.text...)
 	}
 	from := 0 // where what is not written yet begins
-	upTo := func(to int) { b, from = append(b, object[from:to]...), to }
-	addStatus := !a.found
+	upTo := func(to int) { b, from = append(b, c.text[from:to]...), to }
+	addStatus := !c.found
 	switch {
-	case !a.found:
-	case a.status[0] == '{':
-		upTo(a.statusEnd - 1)
-		inner, empty := readStatus(a.status)
-		b = appendHost(b, inner, h, empty)
-	case a.status[0] == 'n':
-		upTo(a.statusEnd - len(a.status))
-		b = append(appendHost(append(b, '{'), given{}, h, true), '}')
-		from = a.statusEnd
-	case !a.statusText:
-		upTo(a.statusKey)
+	case !c.found:
+	case c.status[0] == '{':
+		upTo(c.statusEnd - 1)
+		b = appendHost(b, c.inner, c.host, c.innerEmpty)
+	case c.status[0] == 'n':
+		upTo(c.statusEnd - len(c.status))
+		b = append(appendHost(append(b, '{'), given{}, c.host, true), '}')
+		from = c.statusEnd
+	case !c.statusText:
+		upTo(c.statusKey)
 		b = append(b, `"status_text":`...)
-		from = a.statusEnd - len(a.status)
+		from = c.statusEnd - len(c.status)
 		addStatus = true
 	}
-	upTo(a.end)
+	upTo(c.end)
 	before := len(b)
-	b = appendHost(b, a.given, h, a.empty)
+	b = appendHost(b, c.given, c.host, c.empty)
 	if addStatus {
-		if !a.empty || len(b) > before {
+		if !c.empty || len(b) > before {
 			b = append(b, ',')
 		}
-		b = append(appendHost(append(b, `"status":{`...), given{}, h, true), '}')
+		b = append(appendHost(append(b, `"status":{`...), given{}, c.host, true), '}')
 	}
-	return append(b, object[a.end:]...)
+	return append(b, c.text[c.end:]...)
 }
 
 func readStatus(status []byte) (g given, empty bool) {

@@ -40,7 +40,8 @@ func FuzzEnrich(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := appendData(nil, message, id.host(f))
+		c := contentOf(message, id.host(f))
+		got := c.append(nil)
 		if valid := json.Valid(trim(message)); valid != (scanErr(trim(message)) == nil) {
 			t.Fatalf("encoding/json finds %q valid: %v; the scanner does not agree", message, valid)
 		}

@@ -69,8 +69,9 @@ func (c *composer) weigh() error {
 	c.sizes = make([]int, len(c.statuses))
 	c.heading = c.id.heading(c.timestamp)
 	c.total = c.heading
+	var scratch []byte
 	for i := range c.statuses {
-		it, err := c.id.item(&c.statuses[i])
+		it, err := c.id.item(&c.statuses[i], &scratch)
 		if err != nil {
 			return err
 		}
@@ -165,8 +166,8 @@ func (it *item) size() int {
 	if it.available {
 		size += protowire.SizeTag(availableField) + protowire.SizeVarint(1)
 	}
-	if len(it.message) > 0 {
-		size += protowire.SizeTag(messageField) + protowire.SizeBytes(len(it.message))
+	if it.length > 0 {
+		size += protowire.SizeTag(messageField) + protowire.SizeBytes(it.length)
 	}
 	if it.took != 0 {
 		size += protowire.SizeTag(responseTimeField) + protowire.SizeVarint(uint64(it.took)) //nolint:gosec // as the contract's int64 is marshalled
@@ -188,9 +189,10 @@ func (it *item) append(b []byte) []byte {
 		b = protowire.AppendTag(b, availableField, protowire.VarintType)
 		b = protowire.AppendVarint(b, 1)
 	}
-	if len(it.message) > 0 {
+	if it.length > 0 {
 		b = protowire.AppendTag(b, messageField, protowire.BytesType)
-		b = protowire.AppendBytes(b, it.message)
+		b = protowire.AppendVarint(b, uint64(it.length))
+		b = it.appendMessage(b)
 	}
 	if it.took != 0 {
 		b = protowire.AppendTag(b, responseTimeField, protowire.VarintType)

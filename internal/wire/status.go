@@ -138,29 +138,32 @@ func (id *Identity) host(f *frame) host {
 	return h
 }
 
-// item is a status on its way into a report.
+// item is a status on its way into a report, into which its message is written without being made first.
 type item struct {
 	*frame
 	available bool
 	took      int64 // nanoseconds
-	message   []byte
+	content   content
+	length    int    // of the message, in bytes
 	sequence  string // where results stand once this is safe
 }
 
 // Status returns the contract's form of a status.
 func (id *Identity) Status(st check.Status) (*monitoring.ServiceStatus, error) {
-	it, err := id.item(&st)
+	var message []byte
+	it, err := id.item(&st, &message)
 	if err != nil {
 		return nil, err
 	}
 	out := id.service(it.frame)
-	out.Message, out.Available, out.ResponseTime = it.message, it.available, it.took
+	out.Message, out.Available, out.ResponseTime = message, it.available, it.took
 	return out, nil
 }
 
 // item translates a status. One that does not fit into a report of MaxReport becomes a too_large
-// failure that says so, because half an answer would be a lie.
-func (id *Identity) item(st *check.Status) (item, error) {
+// failure that says so, because half an answer would be a lie. Scratch is where the message is written to find
+// out its length; its memory is used again.
+func (id *Identity) item(st *check.Status, scratch *[]byte) (item, error) {
 	f, ok := id.frames[st.Check]
 	if !ok {
 		var err error
@@ -170,9 +173,10 @@ func (id *Identity) item(st *check.Status) (item, error) {
 	}
 	it := item{
 		frame: f, available: st.Available && st.Reason == "", took: st.ResponseTime.Nanoseconds(),
-		message: id.message(f, st), sequence: st.Sequence,
+		content: id.content(f, st), sequence: st.Sequence,
 	}
-	if len(it.message) < id.MaxReport/2 { // the rest is names, which are short
+	it.measure(scratch)
+	if it.length < id.MaxReport/2 { // the rest is names, which are short
 		return it, nil
 	}
 	const anyTime = -1 // the largest timestamp when marshalled
@@ -181,27 +185,36 @@ func (id *Identity) item(st *check.Status) (item, error) {
 		failed.Reason = check.TooLarge
 		failed.Detail = fmt.Sprintf("the answer of %d bytes makes a report of %d, above the %d that can be kept; "+
 			"let the checker answer less", len(st.Message), size, id.MaxReport)
-		it.available, it.message, it.sequence = false, id.message(f, &failed), ""
+		it.available, it.content, it.sequence = false, id.content(f, &failed), ""
+		it.measure(scratch)
 	}
 	return it, nil
 }
 
-func (id *Identity) message(f *frame, st *check.Status) []byte {
-	if len(f.prefix()) == 0 {
-		if st.Reason != "" {
-			return appendFailure(nil, st, host{})
-		}
-		return st.Message
+func (id *Identity) content(f *frame, st *check.Status) content {
+	var h host
+	if len(f.prefix()) > 0 {
+		h = id.host(f)
+	} else if st.Reason == "" {
+		return content{text: st.Message} // as it came
 	}
-	h := id.host(f)
-	room := len(f.prefix()) + len(st.Message) + len(st.Detail) + 2*(len(h.ip)+len(h.name)) + 64
-	b := append(make([]byte, 0, room), f.prefix()...)
 	if st.Reason != "" {
-		b = appendFailure(b, st, h)
-	} else {
-		b = appendData(b, st.Message, h)
+		return failureOf(st, h)
 	}
-	return append(b, '}')
+	return contentOf(st.Message, h)
+}
+
+func (it *item) measure(scratch *[]byte) {
+	*scratch = it.appendMessage((*scratch)[:0])
+	it.length = len(*scratch)
+}
+
+// appendMessage appends what the message is.
+func (it *item) appendMessage(b []byte) []byte {
+	if len(it.prefix()) == 0 {
+		return it.content.append(b)
+	}
+	return append(it.content.append(append(b, it.prefix()...)), '}')
 }
 
 func quote(s string) []byte { return appendQuoted(nil, s) }
