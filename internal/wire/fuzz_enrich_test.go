@@ -40,7 +40,7 @@ func FuzzEnrich(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := contentOf(message, id.host(f))
+		c := contentOf(message, id.host(&f))
 		got := c.append(nil)
 		if valid := json.Valid(trim(message)); valid != (scanErr(trim(message)) == nil) {
 			t.Fatalf("encoding/json finds %q valid: %v; the scanner does not agree", message, valid)

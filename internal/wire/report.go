@@ -143,7 +143,7 @@ func (c *composer) add(indices []int) error {
 	}
 	var sequences []check.Sequence
 	for _, i := range indices {
-		body = c.items[i].append(body)
+		body = c.id.append(body, &c.items[i])
 		if sequence := c.items[i].sequence; sequence != "" {
 			st := &c.statuses[i]
 			sequences = append(sequences, check.Sequence{Agent: st.Agent.Name, Check: st.Check.Name, Value: sequence})
@@ -153,16 +153,22 @@ func (c *composer) add(indices []int) error {
 	return nil
 }
 
-// Statuses are by far the most that is marshalled, and of most of them all but the message is the same
-// each time; so it is done by hand. The order of fields is free.
+// Statuses are by far the most that is marshalled, so it is done by hand. The order of fields is free.
 const (
+	nameField         = 1
 	availableField    = 2
 	messageField      = 3
+	typeField         = 4
 	responseTimeField = 5
+	agentField        = 6
+	pollerField       = 7
+	partitionField    = 8
+	sourceField       = 9
+	kvStoreField      = 10
 )
 
 func (it *item) size() int {
-	size := len(it.fields())
+	size := int(it.fields)
 	if it.available {
 		size += protowire.SizeTag(availableField) + protowire.SizeVarint(1)
 	}
@@ -180,11 +186,17 @@ func (it *item) sizeWithin() int { return sizeWithin(it.size()) }
 
 func sizeWithin(size int) int { return protowire.SizeTag(servicesField) + protowire.SizeBytes(size) }
 
-// append marshals the status as one of a report.
-func (it *item) append(b []byte) []byte {
+// append marshals a status as one of a report.
+func (id *Identity) append(b []byte, it *item) []byte {
 	b = protowire.AppendTag(b, servicesField, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(it.size())) //nolint:gosec // a size
-	b = append(b, it.fields()...)
+	b = appendString(b, nameField, it.check.Name)
+	b = appendString(b, typeField, serviceType(it.check))
+	b = appendString(b, agentField, it.agent.Name)
+	b = appendString(b, pollerField, id.PollerID)
+	b = appendString(b, partitionField, id.Partition)
+	b = appendString(b, sourceField, source(it.check))
+	b = appendString(b, kvStoreField, id.KVStoreID)
 	if it.available {
 		b = protowire.AppendTag(b, availableField, protowire.VarintType)
 		b = protowire.AppendVarint(b, 1)
@@ -192,13 +204,20 @@ func (it *item) append(b []byte) []byte {
 	if it.length > 0 {
 		b = protowire.AppendTag(b, messageField, protowire.BytesType)
 		b = protowire.AppendVarint(b, uint64(it.length))
-		b = it.appendMessage(b)
+		b = id.appendMessage(b, it)
 	}
 	if it.took != 0 {
 		b = protowire.AppendTag(b, responseTimeField, protowire.VarintType)
 		b = protowire.AppendVarint(b, uint64(it.took)) //nolint:gosec // as the contract's int64 is marshalled
 	}
 	return b
+}
+
+func appendString(b []byte, field protowire.Number, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
 }
 
 // heading returns the size of a report without statuses.

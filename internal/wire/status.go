@@ -3,7 +3,6 @@
 package wire
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -37,27 +36,28 @@ type Identity struct {
 	frames map[*check.Check]*frame // of the checks that Prepare was told of
 }
 
-// frame is all of a check's statuses that is the same each time. There is one for each check, so it is small.
+// frame is what is known beforehand of a check's statuses. There is one for each check, so it is small: all that is the
+// same in each status takes less time to write than it would take memory to keep.
 type frame struct {
 	agent *check.Agent
 	check *check.Check
-	// fixed are the fields of a status that do not change, marshalled; and from envelope on the envelope, as far
-	// as what the checker says, if there is one.
-	fixed    []byte
-	envelope int
+	// fields is the size of the fields that do not change; envelope that of the envelope as far as what the checker
+	// says, or 0 if there is none.
+	fields, envelope int32
 	// host is what is known without asking; resolve the name to ask for, if there is one.
 	host    host
 	resolve string
 }
 
-func (f *frame) fields() []byte { return f.fixed[:f.envelope] }
-
-func (f *frame) prefix() []byte { return f.fixed[f.envelope:] }
-
 // Prepare makes ready for the statuses of these agents' checks, which is cheaper than with each of
 // them, and lets Resolve hear of their hosts. It must not be called beside other methods.
 func (id *Identity) Prepare(agents []check.Agent) error {
-	id.frames = make(map[*check.Check]*frame)
+	n := 0
+	for i := range agents {
+		n += len(agents[i].Checks)
+	}
+	frames := make([]frame, 0, n)
+	id.frames = make(map[*check.Check]*frame, n)
 	hosts := make(map[host]host) // many checks are about the same host
 	for i := range agents {
 		for j := range agents[i].Checks {
@@ -69,39 +69,43 @@ func (id *Identity) Prepare(agents []check.Agent) error {
 				f.host = known
 			}
 			hosts[f.host] = f.host
-			id.frames[f.check] = f
-			id.host(f)
+			frames = append(frames, f)
+			id.frames[f.check] = &frames[len(frames)-1]
+			id.host(&f)
 		}
 	}
 	return nil
 }
 
-func (id *Identity) newFrame(a *check.Agent, c *check.Check) (*frame, error) {
-	f := &frame{agent: a, check: c}
-	service := id.service(f)
-	fields, err := proto.Marshal(service)
+func (id *Identity) newFrame(a *check.Agent, c *check.Check) (frame, error) {
+	f := frame{agent: a, check: c}
+	fields, err := proto.Marshal(id.service(&f))
 	if err != nil {
-		return nil, fmt.Errorf("marshal a status of check %q of agent %q: %w", c.Name, a.Name, err)
+		return f, fmt.Errorf("marshal a status of check %q of agent %q: %w", c.Name, a.Name, err)
 	}
-	f.fixed, f.envelope = fields, len(fields)
-	if id.Bare || service.GetServiceType() == check.TypeSync { // as it came
+	f.fields = int32(len(fields))                          //nolint:gosec // names are short
+	if id.Bare || serviceType(f.check) == check.TypeSync { // as it came
 		return f, nil
 	}
-	f.fixed = bytes.Clone(appendEnvelope(fields, service)) // no larger than it is
+	f.envelope = int32(len(id.appendEnvelope(nil, &f))) //nolint:gosec // as above
 	f.host, f.resolve = hostOf(a, c)
 	return f, nil
 }
 
 // service returns the contract's form of a status, without what changes.
 func (id *Identity) service(f *frame) *monitoring.ServiceStatus {
-	kind, source := serviceType(f.check), sourceGetStatus
-	if f.check.HasResults() {
-		source = sourceResults
-	}
 	return &monitoring.ServiceStatus{
-		ServiceName: f.check.Name, ServiceType: kind, AgentId: f.agent.Name, Source: source,
+		ServiceName: f.check.Name, ServiceType: serviceType(f.check), AgentId: f.agent.Name, Source: source(f.check),
 		PollerId: id.PollerID, Partition: id.Partition, KvStoreId: id.KVStoreID,
 	}
+}
+
+// source is what core is told of how a check is asked.
+func source(c *check.Check) string {
+	if c.HasResults() {
+		return sourceResults
+	}
+	return sourceGetStatus
 }
 
 // serviceType is what core is told of a check's type.
@@ -113,13 +117,13 @@ func serviceType(c *check.Check) string {
 }
 
 // appendEnvelope appends core's envelope of a message as far as what the checker says; a brace closes it.
-func appendEnvelope(b []byte, st *monitoring.ServiceStatus) []byte {
+func (id *Identity) appendEnvelope(b []byte, f *frame) []byte {
 	for _, field := range [...]struct{ key, value string }{
-		{`{"poller_id":`, st.GetPollerId()},
-		{`,"agent_id":`, st.GetAgentId()},
-		{`,"partition":`, st.GetPartition()},
-		{`,"service_type":`, st.GetServiceType()},
-		{`,"service_name":`, st.GetServiceName()},
+		{`{"poller_id":`, id.PollerID},
+		{`,"agent_id":`, f.agent.Name},
+		{`,"partition":`, id.Partition},
+		{`,"service_type":`, serviceType(f.check)},
+		{`,"service_name":`, f.check.Name},
 	} {
 		b = append(b, field.key...)
 		b = appendQuoted(b, field.value)
@@ -150,26 +154,26 @@ type item struct {
 
 // Status returns the contract's form of a status.
 func (id *Identity) Status(st check.Status) (*monitoring.ServiceStatus, error) {
-	var message []byte
-	it, err := id.item(&st, &message)
+	it, err := id.item(&st, new([]byte))
 	if err != nil {
 		return nil, err
 	}
 	out := id.service(it.frame)
-	out.Message, out.Available, out.ResponseTime = message, it.available, it.took
+	out.Message, out.Available, out.ResponseTime = id.appendMessage(nil, &it), it.available, it.took
 	return out, nil
 }
 
 // item translates a status. One that does not fit into a report of MaxReport becomes a too_large
-// failure that says so, because half an answer would be a lie. Scratch is where the message is written to find
+// failure that says so, because half an answer would be a lie. Scratch is where what is said is written to find
 // out its length; its memory is used again.
 func (id *Identity) item(st *check.Status, scratch *[]byte) (item, error) {
 	f, ok := id.frames[st.Check]
 	if !ok {
-		var err error
-		if f, err = id.newFrame(st.Agent, st.Check); err != nil {
+		made, err := id.newFrame(st.Agent, st.Check)
+		if err != nil {
 			return item{}, err
 		}
+		f = &made
 	}
 	it := item{
 		frame: f, available: st.Available && st.Reason == "", took: st.ResponseTime.Nanoseconds(),
@@ -193,7 +197,7 @@ func (id *Identity) item(st *check.Status, scratch *[]byte) (item, error) {
 
 func (id *Identity) content(f *frame, st *check.Status) content {
 	var h host
-	if len(f.prefix()) > 0 {
+	if f.envelope > 0 {
 		h = id.host(f)
 	} else if st.Reason == "" {
 		return content{text: st.Message} // as it came
@@ -205,16 +209,19 @@ func (id *Identity) content(f *frame, st *check.Status) content {
 }
 
 func (it *item) measure(scratch *[]byte) {
-	*scratch = it.appendMessage((*scratch)[:0])
+	*scratch = it.content.append((*scratch)[:0])
 	it.length = len(*scratch)
+	if it.envelope > 0 {
+		it.length += int(it.envelope) + len("}")
+	}
 }
 
-// appendMessage appends what the message is.
-func (it *item) appendMessage(b []byte) []byte {
-	if len(it.prefix()) == 0 {
+// appendMessage appends a status' message.
+func (id *Identity) appendMessage(b []byte, it *item) []byte {
+	if it.envelope == 0 {
 		return it.content.append(b)
 	}
-	return append(it.content.append(append(b, it.prefix()...)), '}')
+	return append(it.content.append(id.appendEnvelope(b, it.frame)), '}')
 }
 
 func quote(s string) []byte { return appendQuoted(nil, s) }
