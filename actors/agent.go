@@ -37,9 +37,6 @@ type agent struct {
 	self        *actor.PID
 	spec        *check.Agent
 
-	ctx    context.Context // ends with this incarnation, and its calls with it
-	cancel context.CancelFunc
-
 	client  *connection // nil until it could be made
 	breaker *machine.Breaker
 	// cause is the failure that last counted for the breaker.
@@ -53,6 +50,8 @@ type agent struct {
 	resultless map[*check.Check]bool
 	// greeted is the connection whose health was asked, or need not be.
 	greeted uint64
+	// greeting ends the call that asks for it; nil if there was none.
+	greeting context.CancelFunc
 	// known says that health was asked, and that no run has failed for the checker's fault since.
 	known bool
 	probing
@@ -85,6 +84,13 @@ func (t *together) until(ctx context.Context, deadline time.Time) context.Contex
 	return t.calls
 }
 
+// cancel ends the calls that have not ended.
+func (t *together) cancel() {
+	for _, cancel := range t.done {
+		cancel()
+	}
+}
+
 func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent) *agent {
 	state := machine.Closed
 	if incarnation > 1 {
@@ -96,7 +102,6 @@ func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent) *a
 		seldom:  !slices.ContainsFunc(spec.Checks, func(c check.Check) bool { return c.Interval < idleAfter }),
 		probing: probing{gap: firstGap},
 	}
-	a.ctx, a.cancel = context.WithCancel(e.ctx)
 	return a
 }
 
@@ -126,7 +131,13 @@ func (a *agent) Receive(ctx actor.Context) {
 }
 
 func (a *agent) stop() {
-	a.cancel()
+	for _, all := range a.busy {
+		all.cancel()
+	}
+	a.lookAway()
+	if a.greeting != nil {
+		a.greeting()
+	}
 	if a.probe != nil {
 		a.probe.Stop()
 	}
@@ -210,7 +221,7 @@ func (a *agent) refusal() string {
 
 func (a *agent) ask(run check.Run, permit machine.Permit) {
 	client := a.client
-	ctx := a.busy[run.Check].until(a.ctx, run.Deadline)
+	ctx := a.busy[run.Check].until(a.env.ctx, run.Deadline)
 	m := &answered{incarnation: a.incarnation, run: run, permit: permit}
 	client.calls.Add(1)
 	a.env.call(a.self, func() any {
@@ -325,9 +336,7 @@ func (a *agent) ended(all *together) {
 	if all.left--; all.left > 0 {
 		return
 	}
-	for _, cancel := range all.done {
-		cancel()
-	}
+	all.cancel()
 	if changes := a.changes.tell(all.runs); len(changes) > 0 {
 		a.env.Observe(ChecksChanged{Agent: a.spec.Name, Changes: changes})
 	}

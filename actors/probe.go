@@ -66,7 +66,7 @@ func (a *agent) look() {
 
 func (a *agent) startLook() {
 	client, probe := a.client, a.env.Config.Breaker.Probe
-	ctx, cancel := context.WithTimeout(a.ctx, max(probe, laterGap))
+	ctx, cancel := context.WithTimeout(a.env.ctx, max(probe, laterGap))
 	n := a.probes
 	a.looking, a.lookingFor = cancel, n
 	client.calls.Add(1)
@@ -116,7 +116,8 @@ func (a *agent) greet() {
 	}
 	a.greeted, a.known = connection, true
 	client := a.client
-	ctx, cancel := context.WithTimeout(a.ctx, a.env.Config.Breaker.Probe)
+	ctx, cancel := context.WithTimeout(a.env.ctx, a.env.Config.Breaker.Probe)
+	a.greeting = cancel
 	client.calls.Add(1)
 	a.env.call(a.self, func() any {
 		defer client.calls.Done()
