@@ -115,25 +115,30 @@ func readHeader(b []byte, at place) (header, bool) {
 
 // appendTo appends the record to a file's content b, which begins at offset.
 func (r *record) appendTo(b []byte, salt uint32, offset int64) []byte {
-	at := place{salt: salt, offset: offset + int64(len(b))}
+	return append(r.appendHead(b, place{salt: salt, offset: offset + int64(len(b))}), r.body...)
+}
+
+// appendHead appends the record as far as its body.
+func (r *record) appendHead(b []byte, at place) []byte {
 	start := len(b)
 	b = append(b, make([]byte, headerSize)...)
-	b = r.appendContent(b)
-	h, content := b[start:start+headerSize], b[start+headerSize:]
-	if len(content) > math.MaxUint32 {
-		panic(fmt.Sprintf("spool: a report of %d bytes", len(content)))
+	b = r.appendAbout(b)
+	h, about := b[start:start+headerSize], b[start+headerSize:]
+	length := len(about) + len(r.body)
+	if length > math.MaxUint32 {
+		panic(fmt.Sprintf("spool: a report of %d bytes", length))
 	}
 	copy(h, magic)
 	h[4], h[5] = formatVersion, byte(r.kind)
-	binary.LittleEndian.PutUint32(h[6:], uint32(len(content))) //nolint:gosec // see above
+	binary.LittleEndian.PutUint32(h[6:], uint32(length))
 	binary.LittleEndian.PutUint64(h[10:], r.number)
-	binary.LittleEndian.PutUint32(h[18:], crc32.Checksum(content, castagnoli))
+	binary.LittleEndian.PutUint32(h[18:], crc32.Update(crc32.Checksum(about, castagnoli), castagnoli, r.body))
 	binary.LittleEndian.PutUint32(h[22:], crc32.Update(at.seed(), castagnoli, h[:22]))
 	return b
 }
 
-// appendContent appends what each kind has; the rest is empty.
-func (r *record) appendContent(b []byte) []byte {
+// appendAbout appends what of the content comes before the body: what each kind has; the rest is empty.
+func (r *record) appendAbout(b []byte) []byte {
 	b = appendText(b, r.id)
 	b = appendTime(b, r.at)
 	b = appendTime(b, r.since)
@@ -142,7 +147,7 @@ func (r *record) appendContent(b []byte) []byte {
 	for _, key := range slices.Sorted(maps.Keys(r.state)) {
 		b = appendText(appendText(b, key), r.state[key])
 	}
-	return append(b, r.body...)
+	return b
 }
 
 // size is what the record takes in a file.
@@ -154,7 +159,7 @@ func (r *record) size() int64 {
 	return int64(n)
 }
 
-// readContent takes apart what appendContent made. Texts are copies; the body is a part of b.
+// readContent takes apart what appendAbout made, and the body behind it. Texts are copies; the body is a part of b.
 func readContent(h header, b []byte) (*record, error) {
 	if crc32.Checksum(b, castagnoli) != h.sum {
 		return nil, errDamaged

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 )
 
 // write writes what is pending, and returns the ids of what had to be dropped because memory is
@@ -97,14 +98,12 @@ func sizeOf(records []*record) (size int64) {
 
 // extend writes reports to the end of the current segment.
 func (d *Disk) extend(s *segment, batch []*record) error {
-	var b []byte
+	records := batch
 	if d.stateNews {
-		b = (&record{kind: kindState, state: d.state}).appendTo(b, s.salt, s.size)
+		records = append([]*record{{kind: kindState, state: d.state}}, batch...)
 	}
-	for _, r := range batch {
-		b = r.appendTo(b, s.salt, s.size)
-	}
-	if _, err := d.current.WriteAt(b, s.size); err != nil {
+	end, err := writeRecords(d.current, s.salt, s.size, records)
+	if err != nil {
 		if d.current.Truncate(s.size) != nil {
 			d.closeCurrent() // the next report begins a new one
 		}
@@ -116,10 +115,35 @@ func (d *Disk) extend(s *segment, batch []*record) error {
 		d.closeCurrent()
 		return err
 	}
-	s.size += int64(len(b))
+	s.size = end
 	s.take(batch)
 	d.stateNews = false
 	return nil
+}
+
+// smallBody bounds the bodies that are copied, to be written at once with what is before them.
+const smallBody = 64 << 10
+
+// writeRecords writes records to a file from offset on, and returns where they end. Nothing of what is larger than
+// smallBody is copied.
+func writeRecords(f file, salt uint32, offset int64, records []*record) (end int64, err error) {
+	for _, r := range records {
+		b := r.appendHead(nil, place{salt: salt, offset: offset})
+		rest := r.body
+		if len(rest) <= smallBody {
+			b, rest = append(b, rest...), nil
+		}
+		for _, part := range [][]byte{b, rest} {
+			if len(part) == 0 {
+				continue
+			}
+			if _, err := f.WriteAt(part, offset); err != nil {
+				return 0, err
+			}
+			offset += int64(len(part))
+		}
+	}
+	return offset, nil
 }
 
 // begin writes reports to a new segment, before them those of the last one if that is to be written again;
@@ -142,20 +166,13 @@ func (d *Disk) begin(batch []*record) error {
 	if again != nil {
 		s.take(again.records)
 	}
-	var b []byte
-	for _, r := range s.records {
-		b = r.appendTo(b, s.salt, 0)
-	}
-	b = (&record{kind: kindState, state: d.state}).appendTo(b, s.salt, 0) // behind those, which have older values
-	for _, r := range batch {
-		b = r.appendTo(b, s.salt, 0)
-	}
-	s.take(batch)
-	s.size = int64(len(b))
-	file, err := d.createSegment(s.names[0], b)
+	records := append(slices.Clone(s.records), &record{kind: kindState, state: d.state}) // behind those, which have older values
+	file, size, err := d.createSegment(s.names[0], s.salt, append(records, batch...))
 	if err != nil {
 		return err
 	}
+	s.take(batch)
+	s.size = size
 	d.current = file
 	d.stateNews = false
 	d.succeed(s, again)
@@ -181,21 +198,20 @@ func (d *Disk) succeed(s, again *segment) {
 	}
 }
 
-// createSegment makes a file that is safe with all it has.
-func (d *Disk) createSegment(name string, content []byte) (file, error) {
-	f, err := d.files.create(name)
-	if err != nil {
-		return nil, err
+// createSegment makes a file that is safe with all it has, and returns its size.
+func (d *Disk) createSegment(name string, salt uint32, records []*record) (f file, size int64, err error) {
+	if f, err = d.files.create(name); err != nil {
+		return nil, 0, err
 	}
-	if _, err = f.WriteAt(content, 0); err == nil {
+	if size, err = writeRecords(f, salt, 0, records); err == nil {
 		if err = f.Sync(); err == nil {
 			err = d.files.sync()
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close(), d.files.remove(name))
+		return nil, 0, errors.Join(err, f.Close(), d.files.remove(name))
 	}
-	return f, nil
+	return f, size, nil
 }
 
 func (s *segment) take(records []*record) {
