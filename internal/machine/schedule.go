@@ -16,7 +16,7 @@ import (
 // How agents are spread within a cycle: a slot starts about agentsPerSlot of them, unless it
 // would then last less than minSlot (timers cost) or more than maxSlot (starts come in bursts).
 const (
-	agentsPerSlot = 50
+	agentsPerSlot = 25
 	minSlot       = 20 * time.Millisecond
 	maxSlot       = 250 * time.Millisecond
 )

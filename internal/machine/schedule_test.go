@@ -26,12 +26,12 @@ func TestScheduleSlots(t *testing.T) {
 		length   time.Duration
 	}{
 		{"none", 0, 30 * time.Second, 500, 1, 250 * time.Millisecond},
-		{"one", 1, 30 * time.Second, 500, 1, 100 * time.Millisecond},
-		{"as many as fit a slot", 50, 30 * time.Second, 500, 1, 100 * time.Millisecond},
-		{"one more", 51, 30 * time.Second, 500, 2, 100 * time.Millisecond},
-		{"2,000 at the default rate", 2000, 30 * time.Second, 500, 40, 100 * time.Millisecond},
-		{"2,000 in a short cycle", 2000, 10 * time.Second, 500, 40, 100 * time.Millisecond},
-		{"10,000 need a higher rate", 10000, 10 * time.Second, 500, 200, 45 * time.Millisecond},
+		{"one", 1, 30 * time.Second, 500, 1, 50 * time.Millisecond},
+		{"as many as fit a slot", 25, 30 * time.Second, 500, 1, 50 * time.Millisecond},
+		{"one more", 26, 30 * time.Second, 500, 2, 50 * time.Millisecond},
+		{"2,000 at the default rate", 2000, 30 * time.Second, 500, 80, 50 * time.Millisecond},
+		{"2,000 in a short cycle", 2000, 10 * time.Second, 500, 80, 50 * time.Millisecond},
+		{"10,000 need a higher rate", 10000, 10 * time.Second, 500, 400, 22500 * time.Microsecond},
 		{"slow", 10, time.Minute, 1, 40, 250 * time.Millisecond},
 		{"fast", 1000, 10 * time.Second, 100000, 1, 20 * time.Millisecond},
 		{"faster than a nanosecond", 1, 10 * time.Second, 2e9, 1, 250 * time.Millisecond},
@@ -76,7 +76,7 @@ func TestScheduleSpread(t *testing.T) {
 			t.Fatalf("spread over %v, slower than the %v of the rate by a slot or more", cycle, spread)
 		}
 		perSlot := float64(agents) / float64(n)
-		if n > 1 && length > 20*time.Millisecond && length < 250*time.Millisecond && (perSlot < 25 || perSlot > 51) {
+		if n > 1 && length > 20*time.Millisecond && length < 250*time.Millisecond && (perSlot < 12.5 || perSlot > 26) {
 			t.Fatalf("%d agents in %d slots: %.1f in each", agents, n, perSlot)
 		}
 	})
@@ -98,20 +98,21 @@ func TestScheduleSpreadsNames(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			const each = 25 // agents of a slot
 			for _, slots := range []int{2, 16, 40, 100} {
-				list := numbered(slots*50, 1, 30*time.Second)
+				list := numbered(slots*each, 1, 30*time.Second)
 				for i := range list {
 					list[i].Name = format(i)
 				}
 				s := machine.NewSchedule(list, 30*time.Second, 500, start)
 				if n, _ := s.Slots(); n != slots {
-					t.Fatalf("%d slots, want %d for 50 agents each", n, slots)
+					t.Fatalf("%d slots, want %d for %d agents each", n, slots, each)
 				}
 				var chi2 float64
 				for range slots {
 					slot, _ := s.Step(start.Add(29 * time.Second))
-					off := float64(len(slot.Starts)) - 50
-					chi2 += off * off / 50
+					off := float64(len(slot.Starts)) - each
+					chi2 += off * off / each
 				}
 				// Of dice: slots-1 on average, with a standard deviation of √(2·(slots-1)).
 				free := float64(slots - 1)
@@ -342,17 +343,17 @@ func TestScheduleLatestOf(t *testing.T) {
 	const interval = 30 * time.Second
 	s := machine.NewSchedule(numbered(2000, 1, interval), interval, 500, start)
 	_, _ = s.Step(start)
-	slot, _ := s.Step(start.Add(time.Second)) // the second, at 100 ms
+	slot, _ := s.Step(start.Add(time.Second)) // the second, at 50 ms
 	for _, tt := range []struct {
 		method check.Method
 		every  time.Duration
 		want   string
 	}{
-		{check.GetStatus, interval, "+30.05s"},
-		{check.GetStatus, 5 * time.Minute, "+30.05s"},
-		{check.GetResults, interval, "+30.05s"},
-		{check.GetResults, 5 * time.Minute, "+5m0.05s"},
-		{check.StreamResults, time.Hour, "+1h0m0.05s"},
+		{check.GetStatus, interval, "+30s"},
+		{check.GetStatus, 5 * time.Minute, "+30s"},
+		{check.GetResults, interval, "+30s"},
+		{check.GetResults, 5 * time.Minute, "+5m0s"},
+		{check.StreamResults, time.Hour, "+1h0m0s"},
 	} {
 		if got := since(s.LatestOf(slot, &check.Check{Method: tt.method, Interval: tt.every})); got != tt.want {
 			t.Errorf("%v every %v must end by %s, want %s", tt.method, tt.every, got, tt.want)
