@@ -90,7 +90,7 @@ func profileCommand() *cobra.Command {
 	var p profile
 	cmd := &cobra.Command{
 		Use:   "profile FILE",
-		Short: "Write a profile of the poller's CPU to FILE, for the compiler and for people",
+		Short: "Write a profile of the poller at work to FILE, for go tool pprof",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.run(cmd.Context(), args[0])
