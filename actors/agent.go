@@ -50,9 +50,9 @@ type agent struct {
 	resultless map[*check.Check]bool
 	// greeted is the connection whose health was asked, or need not be.
 	greeted uint64
-	// greeting ends the call that asks for it; nil if there was none.
+	// greeting ends the call that asks for it, and was not answered; nil if there is none.
 	greeting context.CancelFunc
-	// known says that health was asked, and that no run has failed for the checker's fault since.
+	// known says that health was told, and that no run has failed for the checker's fault since.
 	known bool
 	probing
 }
@@ -68,25 +68,25 @@ type connection struct {
 type together struct {
 	runs []check.Run
 	left int // how many are not settled
-	// calls is the context of those that end at deadline, and of their calls; done are the cancels of all.
-	calls    context.Context
+	// ctx is that of the calls which end at deadline, those that were made last; cancels are those of all contexts.
+	ctx      context.Context
 	deadline time.Time
-	done     []context.CancelFunc
+	cancels  []context.CancelFunc
 }
 
 // until returns a context for a call that ends at deadline. Most of what starts together ends at the same time, and
 // shares one: each is a timer.
 func (t *together) until(ctx context.Context, deadline time.Time) context.Context {
-	if t.calls == nil || !t.deadline.Equal(deadline) {
-		calls, cancel := context.WithDeadline(ctx, deadline)
-		t.calls, t.deadline, t.done = calls, deadline, append(t.done, cancel)
+	if t.ctx == nil || !t.deadline.Equal(deadline) {
+		ctx, cancel := context.WithDeadline(ctx, deadline)
+		t.ctx, t.deadline, t.cancels = ctx, deadline, append(t.cancels, cancel)
 	}
-	return t.calls
+	return t.ctx
 }
 
 // cancel ends the calls that have not ended.
 func (t *together) cancel() {
-	for _, cancel := range t.done {
+	for _, cancel := range t.cancels {
 		cancel()
 	}
 }
@@ -117,7 +117,7 @@ func (a *agent) Receive(ctx actor.Context) {
 		}
 	case healthTold:
 		if m.incarnation == a.incarnation && m.err == nil {
-			a.env.Observe(HealthTold{Agent: a.spec.Name, Health: m.health})
+			a.healthTold(m.health)
 		}
 	case probeDue:
 		if m.incarnation == a.incarnation && m.n == a.probes {
@@ -209,8 +209,13 @@ func (a *agent) rest() {
 	}
 	a.busy = nil
 	a.hangUp()
+	a.expectNothingNew()
+}
+
+// expectNothingNew lets the first connection of the next client pass for one whose health was asked, if health is known.
+func (a *agent) expectNothingNew() {
 	if a.known {
-		a.greeted = 1 // the first connection of the next client is nothing new
+		a.greeted = 1 // as Checker counts
 	}
 }
 

@@ -66,13 +66,13 @@ func (c *changes) tell(runs []check.Run) []Change {
 			continue
 		}
 		delete(c.untold, chk)
-		c.tells(chk, verdict{available: change.Available, reason: change.Reason})
+		c.remember(chk, verdict{available: change.Available, reason: change.Reason})
 		list = append(list, change)
 	}
 	return list
 }
 
-func (c *changes) tells(chk *check.Check, v verdict) {
+func (c *changes) remember(chk *check.Check, v verdict) {
 	if v == well {
 		delete(c.told, chk)
 		return

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/machine"
 	"github.com/serviceradar/poller/internal/wire"
 )
 
@@ -84,6 +85,23 @@ type CycleClosed struct {
 	ByReason    map[check.Reason]int
 	// Took is how long after its planned begin the cycle closed.
 	Took time.Duration
+}
+
+// summary sums a cycle up that took so long.
+func summary(c *machine.Cycle, statuses []check.Status, took time.Duration) CycleClosed {
+	e := CycleClosed{Cycle: c.Index(), Time: c.Time(), Statuses: len(statuses), Took: took}
+	for i := range statuses {
+		switch st := &statuses[i]; {
+		case st.Reason != "":
+			if e.ByReason == nil {
+				e.ByReason = make(map[check.Reason]int)
+			}
+			e.ByReason[st.Reason]++
+		case !st.Available:
+			e.Unavailable++
+		}
+	}
+	return e
 }
 
 // CyclesMissed says: the process did not run for so long that these cycles were left out entirely.

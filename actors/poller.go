@@ -383,19 +383,3 @@ func (p *poller) wait(now time.Time, d time.Duration) {
 	p.next = now.Add(max(d, 0))
 	p.timer = p.env.after(d, p.self, tick{})
 }
-
-func summary(c *machine.Cycle, statuses []check.Status, took time.Duration) CycleClosed {
-	e := CycleClosed{Cycle: c.Index(), Time: c.Time(), Statuses: len(statuses), Took: took}
-	for i := range statuses {
-		switch st := &statuses[i]; {
-		case st.Reason != "":
-			if e.ByReason == nil {
-				e.ByReason = make(map[check.Reason]int)
-			}
-			e.ByReason[st.Reason]++
-		case !st.Available:
-			e.Unavailable++
-		}
-	}
-	return e
-}

@@ -105,6 +105,14 @@ func (a *agent) probed(m probed) {
 	a.breakerMoved(before, "the checker answers again, health: "+m.health)
 }
 
+func (a *agent) healthTold(health string) {
+	a.greeting, a.known = nil, true
+	if a.seldom && a.client == nil {
+		a.expectNothingNew()
+	}
+	a.env.Observe(HealthTold{Agent: a.spec.Name, Health: health})
+}
+
 // greet asks the checker for its health if the connection is new. It is told, and decides nothing.
 func (a *agent) greet() {
 	if a.client == nil {
@@ -114,9 +122,12 @@ func (a *agent) greet() {
 	if connection == a.greeted || a.spec.HealthService == check.NoHealth {
 		return
 	}
-	a.greeted, a.known = connection, true
+	a.greeted = connection
 	client := a.client
 	ctx, cancel := context.WithTimeout(a.env.ctx, a.env.Config.Breaker.Probe)
+	if a.greeting != nil {
+		a.greeting() // that was another connection
+	}
 	a.greeting = cancel
 	client.calls.Add(1)
 	a.env.call(a.self, func() any {

@@ -2,6 +2,7 @@ package actors_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,6 +181,29 @@ func TestSeldomAgentGreetsAgainAfterFailures(t *testing.T) {
 		want("when it closed", 3)
 		w.pass(3 * seldom)
 		want("three cycles later", 3)
+	})
+}
+
+// TestSeldomAgentAsksForHealthUntilItIsTold: a call for it that fails is no reason never to ask again.
+func TestSeldomAgentAsksForHealthUntilItIsTold(t *testing.T) {
+	run(t, settings(1, 1, seldom, 20*time.Second), func(w *world) {
+		c, asked := w.checkers["a000"], atomic.Int64{}
+		c.health = func(ctx context.Context) (string, error) {
+			if asked.Add(1) == 1 {
+				return gone(ctx)
+			}
+			return "SERVING", nil
+		}
+		w.start()
+		w.pass(time.Second)
+		for cycle, want := range []int{0, 1, 1, 1} {
+			if cycle > 0 {
+				w.pass(seldom)
+			}
+			if n := len(seen[actors.HealthTold](w)); n != want || asked.Load() != min(int64(cycle)+1, 2) {
+				t.Errorf("after cycle %d health was asked %d times, and told %d times, want %d and %d", cycle, asked.Load(), n, min(cycle+1, 2), want)
+			}
+		}
 	})
 }
 

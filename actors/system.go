@@ -5,7 +5,7 @@
 // What it guarantees: every run that is due comes to exactly one status; a cycle's statuses
 // become reports in the order of the cycles, each delivered at least once while the process lives
 // and Spool keeps it; a panic in one actor, or in a call on its behalf, restarts that actor alone.
-// No Receive blocks: calls run in goroutines of their own and come back as messages.
+// No Receive blocks: calls run in goroutines and come back as messages.
 package actors
 
 import (
@@ -35,7 +35,7 @@ type Checker interface {
 	Connect(ctx context.Context) error
 	// Health connects and asks; it fails only if nobody answers.
 	Health(ctx context.Context) (string, error)
-	// Connections counts the connections made so far.
+	// Connections counts the connections made so far: the first is 1.
 	Connections() uint64
 	Close() error
 }
@@ -140,6 +140,7 @@ func Start(o Options) (*System, error) {
 	props := actor.PropsFromProducer(func() actor.Actor { return newRoot(e, s.stopped) }, actor.WithDispatcher(&e.workers))
 	if _, err := e.system.Root.SpawnNamed(props, rootName); err != nil {
 		cancel()
+		e.workers.close()
 		return nil, fmt.Errorf("start the root actor: %w", err)
 	}
 	return s, nil

@@ -7,7 +7,7 @@ import "sync"
 const mostIdle = 64
 
 // workers are goroutines that are used again. A new one begins with a small stack, and what actors and calls do needs a
-// larger one, which is got by copying: for a check and its messages that took a fifth of their time. They are the
+// larger one, which is got by copying: that took a quarter of the time of a check's way through the actors. They are the
 // framework's dispatcher, too. Safe for concurrent use; the zero workers are ready.
 type workers struct {
 	mu     sync.Mutex
@@ -37,14 +37,14 @@ func (w *workers) run(work func()) {
 	next := make(chan func(), 1)
 	for ok := true; ok; work, ok = <-next {
 		work()
-		if !w.rest(next) {
+		if !w.offer(next) {
 			return
 		}
 	}
 }
 
-// rest offers a worker that has nothing to do; false if it is not wanted any more.
-func (w *workers) rest(next chan func()) bool {
+// offer offers a worker that has nothing to do; false if it is not wanted any more.
+func (w *workers) offer(next chan func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed || len(w.idle) == mostIdle {
