@@ -10,7 +10,7 @@ import (
 
 // Cycle gathers the statuses of one poll interval: exactly one for each run that was added,
 // whatever becomes of the run. It is open until it is sealed (all its slots have started) and
-// every run has its status. What a run costs it does not depend on how many there are.
+// every run has its status. What a run costs it grows only with the logarithm of how many are without a status.
 type Cycle struct {
 	index    int64
 	time     time.Time
@@ -126,7 +126,7 @@ func (c *Cycle) Forsake(agent, detail string) []check.Run {
 }
 
 // Close seals the cycle, fills what is missing, and returns all statuses in the order in which
-// their runs were added. They are the cycle's own.
+// their runs were added. The slice is the cycle's own: nobody else may change it.
 func (c *Cycle) Close(detail string) []check.Status {
 	c.Seal()
 	c.fillMissing(c.missing.where(func(*pending) bool { return true }), detail)

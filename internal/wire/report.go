@@ -149,6 +149,9 @@ func (c *composer) add(indices []int) error {
 			sequences = append(sequences, check.Sequence{Agent: st.Agent.Name, Check: st.Check.Name, Value: sequence})
 		}
 	}
+	if len(body) != size { // then lengths in it are wrong, and nobody could read it
+		return fmt.Errorf("a report of %d bytes came to %d: a fault of the poller's own", size, len(body))
+	}
 	c.reports = append(c.reports, Report{Body: body, Sequences: sequences})
 	return nil
 }

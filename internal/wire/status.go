@@ -19,7 +19,7 @@ const (
 	sourceResults   = "results"
 )
 
-// Identity is who reports, as core sees it.
+// Identity is who reports, as core sees it. Nothing in it may change once Prepare was called.
 type Identity struct {
 	PollerID, Partition, SourceIP, KVStoreID string
 	// Bare leaves out core's message envelope.
@@ -41,8 +41,8 @@ type Identity struct {
 type frame struct {
 	agent *check.Agent
 	check *check.Check
-	// fields is the size of the fields that do not change; envelope that of the envelope as far as what the checker
-	// says, or 0 if there is none.
+	// fields is the size of the fields that do not change; envelope that of the envelope up to the checker's words,
+	// or 0 if there is none.
 	fields, envelope int32
 	// host is what is known without asking; resolve the name to ask for, if there is one.
 	host    host
