@@ -55,13 +55,22 @@ func NewChecker(agent *check.Agent, cfg CheckerConfig) (*Checker, error) {
 	}
 	cc, err := newConn(agent.Address, agent.TLS, l, grpc.WithDefaultCallOptions(options...))
 	if err != nil {
-		return nil, check.Failf(check.TLSFailed, err, "can't prepare the connection to %s: %v", agent.Address, err)
+		return nil, unprepared(agent.Address, err)
 	}
 	return &Checker{
 		agent: agent, pollerID: cfg.PollerID, maxResults: cfg.MaxResults, link: l, cc: cc,
 		service: monitoring.NewAgentServiceClient(cc),
 		health:  healthpb.NewHealthClient(cc),
 	}, nil
+}
+
+// unprepared says why there can be no connection to an address: the TLS files are wrong, or can't be read for want of a
+// file descriptor.
+func unprepared(address string, err error) *check.Failure {
+	if advice := noDescriptor(err); advice != "" {
+		return check.Failf(check.NoAnswer, err, "can't prepare the connection to %s: %v: %s", address, err, advice)
+	}
+	return check.Failf(check.TLSFailed, err, "can't prepare the connection to %s: %v", address, err)
 }
 
 // Close ends the connection and with it the calls on it.

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync/atomic"
@@ -18,6 +19,16 @@ import (
 	"github.com/serviceradar/poller/internal/sim"
 	"github.com/serviceradar/poller/internal/wire"
 )
+
+// TestNoDescriptorForFiles: certificates that can't be read for that are not wrong.
+func TestNoDescriptorForFiles(t *testing.T) {
+	t.Parallel()
+	opening := func(errno syscall.Errno) error {
+		return fmt.Errorf("read cert_file: %w", &os.PathError{Op: "open", Path: "poller.pem", Err: errno})
+	}
+	wantFailure(t, "prepare", unprepared("checker.example:1", opening(syscall.EMFILE)), check.NoAnswer, "checker.example:1", "poller.pem", "LimitNOFILE")
+	wantFailure(t, "prepare", unprepared("checker.example:1", opening(syscall.ENOENT)), check.TLSFailed, "checker.example:1", "poller.pem")
+}
 
 // TestNoDescriptor: a connection for which we have nothing left is no fault of the peer's, and is not told as
 // if it were.

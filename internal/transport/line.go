@@ -86,7 +86,7 @@ func (l *line) press() {
 	}
 }
 
-// SetWriteDeadline is what gRPC and TLS do for their last words alone, with seconds to spare for them.
+// SetDeadline, which nobody calls, would pass line by. SetWriteDeadline is what gRPC and TLS do for their last words alone, with seconds to spare for them.
 // They get less.
 func (l *line) SetWriteDeadline(t time.Time) error {
 	l.mu.Lock()
