@@ -25,7 +25,7 @@ func TestTooFewDescriptors(t *testing.T) {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	err := cmd.Run()
-	const want = "poller: the poller may need 152 file descriptors (2 for the agents' connections, 150 for all else), but the process can have no more than 64; " +
+	const want = "poller: the poller may need 152 file descriptors (2 for the agents' connections and lookups, 150 for all else), but the process can have no more than 64; " +
 		"raise its limit: LimitNOFILE=152 in the systemd unit, --ulimit nofile=152 for a container, ulimit -n 152 in a shell\n"
 	if err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.HasSuffix(stderr.String(), want) {
 		t.Errorf("error %v, exit code %d, stderr:\n%s\nwant:\n%s", err, cmd.ProcessState.ExitCode(), stderr.String(), want)

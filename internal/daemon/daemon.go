@@ -55,7 +55,7 @@ func New(o Options) *Daemon {
 func (d *Daemon) Start(ctx context.Context) error {
 	cfg := d.o.Config
 	if d.o.Dial == nil { // what another one needs is not for us to know
-		if err := checkDescriptors(len(cfg.Agents), descriptors()); err != nil {
+		if err := checkDescriptors(cfg.Agents, descriptors()); err != nil {
 			return err
 		}
 	}

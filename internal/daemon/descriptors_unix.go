@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptors returns how many file descriptors the process can have. Go raises the soft limit at the start, to
-// one below the hard one, and that one more is ours, too.
+// descriptors returns how many file descriptors the process was given. Go raises the soft limit at the start to one below
+// the hard one; people know the latter.
 func descriptors() uint64 {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {

@@ -79,6 +79,7 @@ func TestFleet(t *testing.T) {
 	if err := f.daemon.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = f.daemon.Stop(context.Background()) }) // it may be called again; when something failed, this is the first
 	if ready, said := f.ready(); ready || said != "starting: the first cycle has not closed yet" {
 		t.Errorf("right after the start: ready %v, the condition of the cycle says %q", ready, said)
 	}
@@ -88,11 +89,11 @@ func TestFleet(t *testing.T) {
 		t.Errorf("after the first cycle it is not ready: %q", said)
 	}
 	await(t, f.half, "half of the second cycle")
-	// Twice the rate, for the machine may have other things to do; unspread, it would be all.
-	const while = 500 * time.Millisecond
+	// By the rate it is a quarter; unspread, it would be all. The machine may have other things to do.
+	const while, many = 500 * time.Millisecond, fleetSize * 4 / 5
 	all, most := f.listens.most(while)
-	if all != fleetSize || most > fleetRate {
-		t.Errorf("%d connections, up to %d of them within %v; want %d and %d", all, most, while, fleetSize, fleetRate)
+	if all != fleetSize || most > many {
+		t.Errorf("%d connections, up to %d of them within %v; want %d and %d", all, most, while, fleetSize, many)
 	}
 	began = time.Now()
 	if err := f.daemon.Stop(t.Context()); err != nil {
