@@ -22,8 +22,9 @@ const (
 	// warmUp is how many cycles are not measured: in the first, connections are made and breakers open,
 	// in the second the checker that froze is found out.
 	warmUp = 2
-	// dearest is what four hundred hung checkers may cost, in parts of the healthy fleet's cost.
-	dearest = 1.3
+	// What four hundred hung checkers may cost, in parts of the healthy fleet's cost. By far the most of the CPU goes into
+	// probes, each with a connection of its own, which cost the same however cheap a check is.
+	dearestCPU, dearest = 1.4, 1.3
 	// latest is by how much more than those of the healthy fleet runs of sound agents may be late, but for
 	// one in a hundred.
 	latest = 250 * time.Millisecond
@@ -57,12 +58,12 @@ func TestHungCheckersCostNobodyElse(t *testing.T) {
 		t.Fatal("nothing to compare")
 	}
 	t.Logf("%d cycles of %v, %d of them measured: %d agents × %d checks\n%s", *cycles, interval, *cycles-warmUp, fleetSize, checksEach, compare(healthy, hung))
-	for what, ratio := range map[string]float64{
-		"CPU": hung.cpu / healthy.cpu, "RSS": hung.rss / healthy.rss,
-		"PSS": hung.pss / healthy.pss, "peak RSS": hung.peak / healthy.peak,
+	for what, cost := range map[string]struct{ ratio, most float64 }{
+		"CPU": {hung.cpu / healthy.cpu, dearestCPU}, "RSS": {hung.rss / healthy.rss, dearest},
+		"PSS": {hung.pss / healthy.pss, dearest}, "peak RSS": {hung.peak / healthy.peak, dearest},
 	} {
-		if ratio > dearest {
-			t.Errorf("%s: %.2f times that of the healthy fleet, above %v", what, ratio, dearest)
+		if cost.ratio > cost.most {
+			t.Errorf("%s: %.2f times that of the healthy fleet, above %v", what, cost.ratio, cost.most)
 		}
 	}
 	if with, without := quantile(hung.errors, .99), quantile(healthy.errors, .99); with > without+latest {
