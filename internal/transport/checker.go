@@ -92,7 +92,7 @@ func (c *Checker) Ask(ctx context.Context, chk *check.Check) (check.Answer, erro
 	}
 	var r *monitoring.StatusResponse
 	err := insist(ctx, call.answered, func() (err error) {
-		r, err = c.service.GetStatus(ctx, request, call.options()...)
+		r, err = c.service.GetStatus(inEvenSteps(ctx), request, call.options()...)
 		return err
 	})
 	if err != nil {
@@ -115,7 +115,7 @@ func (c *Checker) Health(ctx context.Context) (string, error) {
 	call := c.newCall("the health check")
 	var r *healthpb.HealthCheckResponse
 	err := insist(ctx, call.answered, func() (err error) {
-		r, err = c.health.Check(ctx, &healthpb.HealthCheckRequest{Service: c.agent.HealthService},
+		r, err = c.health.Check(inEvenSteps(ctx), &healthpb.HealthCheckRequest{Service: c.agent.HealthService},
 			append(call.options(), grpc.WaitForReady(true))...)
 		return err
 	})

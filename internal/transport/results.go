@@ -32,7 +32,7 @@ func (c *Checker) Results(ctx context.Context, chk *check.Check, last string) (c
 	}
 	var r *monitoring.ResultsResponse
 	err := insist(ctx, call.answered, func() (err error) {
-		r, err = c.service.GetResults(ctx, request, call.options()...)
+		r, err = c.service.GetResults(inEvenSteps(ctx), request, call.options()...)
 		return err
 	})
 	if err != nil {
@@ -91,7 +91,7 @@ func (c *Checker) openResults(ctx context.Context, call *call, request *monitori
 ) {
 	ended := false // by the checker, without a chunk
 	err = insist(ctx, call.answered, func() (err error) {
-		if stream, err = c.service.StreamResults(ctx, request, call.options()...); err != nil {
+		if stream, err = c.service.StreamResults(inEvenSteps(ctx), request, call.options()...); err != nil {
 			return err
 		}
 		first, err = stream.Recv()
