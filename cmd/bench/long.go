@@ -18,11 +18,12 @@ type steady struct {
 	interval, length, every time.Duration
 }
 
-// By how much memory may be above what it was at the first look, as a factor and in MB: the collector's rhythm makes a
-// part of that, and a small process that has begun a few seconds ago has not seen all that it will need.
 const (
+	// mostGrowth is by how much memory may be above what it was at the first look. The collector's rhythm alone makes a part
+	// of that.
 	mostGrowth = 1.1
-	atFirst    = 16
+	// settled is when a process that has begun has seen all that it needs. From then on memory is judged.
+	settled = time.Minute
 )
 
 func (s *steady) run(ctx context.Context, out io.Writer) error {
@@ -50,8 +51,12 @@ func (s *steady) run(ctx context.Context, out io.Writer) error {
 	if err := r.end(grown); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%d statuses at core, one for each time that a check was asked, in its cycle; nothing grew; it stopped within %v\n",
-		r.world.core.Stats().Statuses, time.Since(stopping).Round(10*time.Millisecond))
+	judged := "nothing grew"
+	if s.every < settled {
+		judged = fmt.Sprintf("goroutines and descriptors did not grow (memory is judged if the looks are %v apart)", settled)
+	}
+	_, err = fmt.Fprintf(out, "%d statuses at core, one for each time that a check was asked, in its cycle; %s; it stopped within %v\n",
+		r.world.core.Stats().Statuses, judged, time.Since(stopping).Round(10*time.Millisecond))
 	return err
 }
 
@@ -60,21 +65,11 @@ func (s *steady) watch(ctx context.Context, out io.Writer, r *running, looks, cy
 	var first, before usage
 	var goroutines int
 	var errs []error
-	if err := r.untilQuiet(ctx, 0); err != nil {
-		return err
-	}
-	if _, err := r.goroutines(ctx); err != nil { // which takes memory, and so must come before the first look, too
+	if _, _, err := r.look(ctx, 0); err != nil { // which takes memory, and so must come before the first one, too
 		return err
 	}
 	for look := range looks {
-		if err := r.untilQuiet(ctx, (look+1)*cyclesPerLook-1); err != nil {
-			return err
-		}
-		u, err := usageOf(r.pid)
-		if err != nil {
-			return err
-		}
-		n, err := r.goroutines(ctx)
+		u, n, err := r.look(ctx, (look+1)*cyclesPerLook-1)
 		if err != nil {
 			return err
 		}
@@ -85,7 +80,7 @@ func (s *steady) watch(ctx context.Context, out io.Writer, r *running, looks, cy
 			continue
 		}
 		const few = 20 // of what comes and goes
-		if u.rss > first.rss*mostGrowth+atFirst || n > goroutines+few || u.descriptors > first.descriptors+few {
+		if s.every >= settled && u.rss > first.rss*mostGrowth || n > goroutines+few || u.descriptors > first.descriptors+few {
 			errs = append(errs, fmt.Errorf("after %v: %.0f MB, %d goroutines, %d descriptors, which were %.0f, %d and %d at the first look",
 				time.Duration(look+1)*s.every, u.rss, n, u.descriptors, first.rss, goroutines, first.descriptors))
 		}
@@ -101,7 +96,7 @@ type idle struct {
 }
 
 const (
-	// connected is an interval with which agents stay connected, longest one with which they do not.
+	// connected is an interval with which agents stay connected, apart the shortest with which they do not.
 	connected = 110 * time.Second
 	apart     = 2 * time.Minute
 	// mostIdle is the budget between cycles, in MB for 1,000 agents.
@@ -159,14 +154,7 @@ func (i *idle) watch(ctx context.Context, programs *programs, p plan, tell func(
 		return err
 	}
 	look := func(cycle int) error {
-		if err := r.untilQuiet(ctx, cycle); err != nil {
-			return err
-		}
-		u, err := usageOf(r.pid)
-		if err != nil {
-			return err
-		}
-		n, err := r.goroutines(ctx)
+		u, n, err := r.look(ctx, cycle)
 		if err != nil {
 			return err
 		}

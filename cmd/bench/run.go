@@ -129,6 +129,18 @@ func (p plan) measure(ctx context.Context, programs *programs, s subject) (measu
 	return m, nil
 }
 
+// look reads what the process has used at the quiet moment of a cycle, and then counts its goroutines.
+func (r *running) look(ctx context.Context, cycle int) (u usage, goroutines int, err error) {
+	if err = r.untilQuiet(ctx, cycle); err != nil {
+		return u, 0, err
+	}
+	if u, err = usageOf(r.pid); err != nil {
+		return u, 0, err
+	}
+	goroutines, err = r.goroutines(ctx)
+	return u, goroutines, err
+}
+
 // watch reads what the process has used at the quiet moment of each cycle, and its goroutines at the last.
 func (r *running) watch(ctx context.Context) (usages []usage, goroutines int, err error) {
 	for cycle := range r.cycles + 1 {
