@@ -190,6 +190,7 @@ func (d *Disk) Ack(id string) {
 		return
 	}
 	s := d.head()
+	s.records[0] = nil // or its memory would not be free
 	s.records = s.records[1:]
 	s.dated()
 	d.gone(s, r)

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -223,5 +225,35 @@ func TestDiskThatFailsKeepsWhatIsOnIt(t *testing.T) {
 	}
 	if n, _ := d.Kept(); n != 14 {
 		t.Errorf("%d reports are kept", n)
+	}
+}
+
+// TestDeliveredIsFree: what is delivered keeps no memory, as otherwise the last report would until the next comes.
+func TestDeliveredIsFree(t *testing.T) {
+	t.Parallel()
+	type queue interface {
+		Append(id string, at time.Time, body []byte, state map[string]string) (tooOld, noRoom []string, err error)
+		Next() (id string, body []byte, ok bool, err error)
+		Ack(id string)
+	}
+	for name, q := range map[string]queue{"disk": openDisk(t, Config{MaxBytes: 1 << 20, MaxAge: time.Hour}), "memory": NewMemory(Config{MaxBytes: 1 << 20, MaxAge: time.Hour})} {
+		var bodies []weak.Pointer[byte]
+		for i := range 3 {
+			b := body(fmt.Sprint(i), 1000)
+			bodies = append(bodies, weak.Make(&b[0]))
+			if _, _, err := q.Append(fmt.Sprint(i), start, b, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 3 {
+			q.Ack(fmt.Sprint(i))
+		}
+		runtime.GC()
+		for i, b := range bodies {
+			if b.Value() != nil {
+				t.Errorf("%s: report %d still takes memory", name, i)
+			}
+		}
+		runtime.KeepAlive(q)
 	}
 }
