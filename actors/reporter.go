@@ -239,7 +239,7 @@ func (r *reporter) nothingRead(err error) {
 // goOn goes on to what is left when the first part is done with.
 func (r *reporter) goOn() {
 	r.refused = 0
-	r.parts = r.parts[1:]
+	r.parts = slices.Delete(r.parts, 0, 1) // so that its memory is free
 	r.sending = false
 	r.deliverNext()
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -320,5 +323,40 @@ func TestStateGoesWithTheReport(t *testing.T) {
 		}, func(o *actors.Options) {
 			o.State = map[string]string{key: "s2", "a000\x00gone": "s9", "of something else": "x"}
 		})
+	})
+}
+
+// TestDeliveredIsFree: of a report that is delivered nothing is left, whether it had to wait or not.
+func TestDeliveredIsFree(t *testing.T) {
+	run(t, settings(2, 2, 5*time.Second, time.Second), func(w *world) {
+		var mu sync.Mutex
+		var bodies []weak.Pointer[byte]
+		away := true
+		w.core.setFault(func(_ context.Context, d wire.Delivery) error {
+			mu.Lock()
+			defer mu.Unlock()
+			bodies = append(bodies, weak.Make(&d.Body[0]))
+			if away {
+				return status.Error(codes.Unavailable, "away")
+			}
+			return nil
+		})
+		w.start()
+		w.pass(7 * time.Second)
+		mu.Lock()
+		away = false
+		mu.Unlock()
+		for range 3 {
+			w.pass(5 * time.Second)
+			runtime.GC()
+			mu.Lock()
+			for i, b := range bodies {
+				if b.Value() != nil {
+					t.Errorf("after %d deliveries the report of number %d still takes memory", len(bodies), i+1)
+				}
+			}
+			mu.Unlock()
+		}
+		w.wantWhole(5)
 	})
 }
