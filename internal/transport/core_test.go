@@ -241,7 +241,11 @@ func TestConnectionsAreNotRemade(t *testing.T) {
 		c := newCore(t, CoreConfig{Addresses: w.addresses, Dial: w.network.Dial})
 		mustDeliver(t, c, 1, "a/ssh")
 		w.restart(0)
-		err := c.conn.unary(t.Context(), &monitoring.PollerStatusRequest{PollerId: "p", Partition: "default", SourceIp: "10.0.0.1", Timestamp: 1002})
+		body, err := proto.Marshal(&monitoring.PollerStatusRequest{PollerId: "p", Partition: "default", SourceIp: "10.0.0.1", Timestamp: 1002})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.conn.unary(t.Context(), body)
 		wantError(t, "over the lost connection", err, wire.Retry, "the connection is over")
 		mustDeliver(t, c, 2, "a/ssh")
 		wantTaken(t, w.cores[0], "stream p/1/1 a/ssh", "stream p/1/2 a/ssh")
