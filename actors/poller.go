@@ -144,7 +144,7 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 		cycle = p.openCycle(slot, now)
 	}
 	for _, start := range slot.Starts {
-		b := machine.Batch{Agent: start.Agent, Latest: p.ledger.schedule.Latest(slot)}
+		b := machine.Batch{Agent: start.Agent, Runs: make([]check.Run, 0, len(start.Checks)), Latest: p.ledger.schedule.Latest(slot)}
 		for _, c := range start.Checks {
 			run := check.Run{Agent: start.Agent, Check: c, Due: slot.Due, Deadline: p.ledger.schedule.LatestOf(slot, c)}
 			if c.HasResults() {
