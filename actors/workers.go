@@ -2,9 +2,9 @@ package actors
 
 import "sync"
 
-// mostIdle is how many workers wait for work at most. Each has a stack of some kB, and few are enough: of a slot's runs not
-// many are under way at the same moment.
-const mostIdle = 64
+// mostIdle is how many workers wait for work at most, about as many as a slot has runs: 25 agents with some checks each. Each
+// has a stack of some kB.
+const mostIdle = 128
 
 // workers are goroutines that are used again. A new one begins with a small stack, and what actors and calls do needs a
 // larger one, which is got by copying: that took a quarter of the time of a check's way through the actors. They are the
