@@ -306,7 +306,7 @@ func (a *agent) breakerMoved(before machine.BreakerState, cause string) {
 	a.env.Observe(BreakerChanged{Agent: a.spec.Name, From: before.String(), To: state.String(), Cause: cause})
 	switch state {
 	case machine.Open:
-		a.probeAfter(a.env.Config.Breaker.Probe)
+		a.probeLater()
 	case machine.Closed:
 		a.forgetLooks()
 	case machine.HalfOpen:

@@ -16,6 +16,9 @@ const (
 	// probe would make a checker that hangs several times as dear as a sound one; the next ones come late.
 	firstGap = 3 * time.Second
 	laterGap = time.Minute
+	// The agents' probes begin together, at so many moments of a breaker.probe: to wake up for each by itself takes more than
+	// the probe does.
+	probeMoments = 10
 )
 
 // probing is the agent's looking for its checker while the breaker is open.
@@ -34,11 +37,14 @@ type probing struct {
 // forgetLooks begins anew, for the next time that the breaker opens.
 func (p *probing) forgetLooks() { p.found, p.fresh, p.gap = false, time.Time{}, firstGap }
 
-func (a *agent) probeAfter(d time.Duration) {
+// probeLater probes at the last of the moments for probes before breaker.probe has passed.
+func (a *agent) probeLater() {
 	if a.probe != nil {
 		a.probe.Stop()
 	}
 	a.probes++
+	now, d := time.Now(), a.env.Config.Breaker.Probe
+	d = now.Add(d).Truncate(d / probeMoments).Sub(now)
 	a.probe = a.env.after(d, a.self, probeDue{incarnation: a.incarnation, n: a.probes})
 }
 
@@ -47,12 +53,12 @@ func (a *agent) look() {
 	if a.breaker.State() != machine.Open {
 		return
 	}
-	a.probeAfter(a.env.Config.Breaker.Probe)
+	a.probeLater()
 	// Without health checks connecting is all that there is to look at, and an old connection shows nothing.
 	if now := time.Now(); !now.Before(a.fresh) || a.found && a.spec.HealthService == check.NoHealth {
 		a.lookAway()
 		a.hangUp()
-		a.fresh = now.Add(a.gap)
+		a.fresh = now.Add(a.gap - a.env.Config.Breaker.Probe/2) // probes keep their time only about
 		a.gap = laterGap
 	}
 	if a.looking != nil {

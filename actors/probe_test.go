@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ func TestConnectionsOfProbes(t *testing.T) {
 		dials := dialed(w)
 		w.start()
 		w.pass(140 * time.Second) // the breaker opens after 1 s
-		wantDials(w, dials, 0, 4, 7, 67, 127)
+		wantDials(w, dials, 0, 3.9, 6.9, 66.9, 126.9)
 		for _, s := range w.byCheck(w.core.all()[2].req.GetServices()) {
 			if said := string(s.GetMessage()); !strings.Contains(said, "circuit_open") || !strings.Contains(said, "the last failure: connected, but no answer") {
 				t.Errorf("while the breaker is open: %s", said)
@@ -56,7 +57,7 @@ func TestConnectionsOfProbes(t *testing.T) {
 		wantDials(w, dials)
 		c.set(func(c *checker) { c.ask, c.health = hang, lost })
 		w.pass(15 * time.Second) // until 170 s; the runs at 160 s fail
-		wantDials(w, dials, 164, 167)
+		wantDials(w, dials, 163.8, 166.8)
 	})
 }
 
@@ -101,7 +102,7 @@ func TestProbesWithoutHealth(t *testing.T) {
 		dials := dialed(w)
 		w.start()
 		w.pass(40 * time.Second)
-		wantDials(w, dials, 0, 4, 14, 24, 34) // once in each cycle, after the trial
+		wantDials(w, dials, 0, 3.9, 13.8, 24, 33.9) // once in each cycle, after the trial
 	})
 }
 
@@ -127,6 +128,48 @@ func TestResultsAreNoTrial(t *testing.T) {
 		w.pass(25 * time.Second)
 		if want := []time.Duration{0, 10 * time.Second, 20 * time.Second}; !slices.Equal(opened, want) {
 			t.Errorf("the breaker opened after %v, want %v", opened, want)
+		}
+	})
+}
+
+// TestProbesBeginTogether: agents look for their checkers at the same few moments, whenever their breakers opened, and none waits
+// longer than breaker.probe.
+func TestProbesBeginTogether(t *testing.T) {
+	cfg := settings(40, 1, 10*time.Second, time.Second)
+	cfg.Breaker.Failures = 1
+	run(t, cfg, func(w *world) {
+		var mu sync.Mutex
+		last, moments, probes := make(map[string]time.Time), make(map[time.Time]int), 0
+		for name, c := range w.checkers {
+			c.ask = func(ctx context.Context, _ *check.Check) (check.Answer, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				last[name] = time.Now()
+				return refuse(ctx, nil)
+			}
+			c.health = func(ctx context.Context) (string, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if since := time.Since(last[name]); since > 3*time.Second || since < 2700*time.Millisecond {
+					t.Errorf("%s is looked for %v after the time before", name, since)
+				}
+				last[name] = time.Now()
+				moments[time.Now()]++
+				probes++
+				return gone(ctx)
+			}
+		}
+		w.start()
+		w.pass(18 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		for at := range moments {
+			if at != at.Truncate(300*time.Millisecond) {
+				t.Errorf("probes begin at %v", at)
+			}
+		}
+		if probes < 40*4 || len(last) != 40 {
+			t.Errorf("%d probes of %d agents at %d moments", probes, len(last), len(moments))
 		}
 	})
 }
