@@ -132,7 +132,7 @@ func TestTimes(t *testing.T) {
 
 // rounds makes what was measured of a size, with one value of each subject for everything.
 func rounds(name string, agents int, values ...[4]float64) sized {
-	s := sized{Size: name, Agents: agents, Checks: 5}
+	s := sized{Size: name, Agents: agents, Checks: 5, Together: true}
 	for _, v := range values {
 		round := make(map[string]measured)
 		for i, subject := range subjects() {
@@ -149,6 +149,7 @@ func TestVerdicts(t *testing.T) {
 	// In memory, in slots, on disk, all at once.
 	small := rounds("1000x5", 1000, [4]float64{10, 10, 11, 40}, [4]float64{22, 20, 22, 90}, [4]float64{90, 30, 33, 120})
 	large := rounds("10000x5", 10_000, [4]float64{13, 10, 13, 20})
+	large.Together, large.Tenth = false, []float64{1.1, 1.18, 1.3}
 	few := rounds("100x5", 100, [4]float64{100, 1, 100, 1})
 	want := map[string]string{
 		"1000x5 CPU, poller in memory ÷ loop in slots":                      "1.10",
@@ -156,12 +157,10 @@ func TestVerdicts(t *testing.T) {
 		"1000x5 RSS, poller in memory ÷ loop in slots":                      "1.10",
 		"1000x5 RSS, poller on disk ÷ loop in slots":                        "1.10",
 		"1000x5 p99 interval error, poller on disk ÷ loop, all at once":     "0.28",
-		"10000x5 CPU, poller in memory ÷ loop in slots":                     "**1.30**",
-		"10000x5 CPU, poller on disk ÷ in memory":                           "1.00",
 		"10000x5 RSS, poller in memory ÷ loop in slots":                     "**1.30**",
 		"10000x5 RSS, poller on disk ÷ loop in slots":                       "**1.30**",
 		"10000x5 p99 interval error, poller on disk ÷ loop, all at once":    "**0.65**",
-		"10000x5 CPU, poller on disk ÷ the same with a tenth of the agents": "**1.18**", // in the only round that both have
+		"10000x5 CPU, poller on disk ÷ the same with a tenth of the agents": "**1.18**",
 	}
 	all := verdicts([]sized{few, small, large})
 	for _, v := range all {
@@ -177,5 +176,18 @@ func TestVerdicts(t *testing.T) {
 		if !strings.Contains(text, part) {
 			t.Errorf("no %q in\n%s", part, text)
 		}
+	}
+}
+
+// TestTurns: each has each place about as often.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	list := []string{"a", "b", "c"}
+	var all []string
+	for round := range 6 {
+		all = append(all, strings.Join(turned(list, round), ""))
+	}
+	if got := strings.Join(all, " "); got != "abc cba bca acb cab bac" || strings.Join(list, "") != "abc" {
+		t.Errorf("%s of %v", got, list)
 	}
 }

@@ -21,10 +21,15 @@ type comparison struct {
 
 // sized is what came of one size: the measured of each subject in each round.
 type sized struct {
-	Size   string                `json:"size"`
-	Agents int                   `json:"agents"`
-	Checks int                   `json:"checks_each"`
-	Rounds []map[string]measured `json:"rounds"`
+	Size     string                `json:"size"`
+	Agents   int                   `json:"agents"`
+	Checks   int                   `json:"checks_each"`
+	Together bool                  `json:"together"` // those whose cost is compared ran at the same time
+	Rounds   []map[string]measured `json:"rounds"`
+	// Tenth is, of each round, what a check on disk cost beside one of a poller with a tenth of the agents that ran at the same time.
+	Tenth []float64 `json:"cpu_to_tenth,omitempty"`
+
+	size
 }
 
 // report is all that is measured, as it is printed with --json.
@@ -44,13 +49,14 @@ var (
 
 func (c *comparison) run(ctx context.Context, out, progress io.Writer) error {
 	r := report{Go: runtime.Version(), CPUs: runtime.NumCPU(), Interval: c.interval.String(), Cycles: c.cycles}
-	sizes := make([]size, len(c.sizes))
-	for i, text := range c.sizes {
-		var err error
-		if sizes[i], err = parseSize(text); err != nil {
+	for _, text := range c.sizes {
+		s, err := parseSize(text)
+		if err != nil {
 			return err
 		}
-		r.Sizes = append(r.Sizes, sized{Size: sizes[i].String(), Agents: sizes[i].agents, Checks: sizes[i].checks})
+		r.Sizes = append(r.Sizes, sized{
+			Size: s.String(), Agents: s.agents, Checks: s.checks, Together: enoughDescriptors(len(compared())*s.agents) == nil, size: s,
+		})
 	}
 	if c.rounds < 1 || c.cycles < 2 || c.interval < 2*time.Second {
 		return errors.New("measure at least one round of two cycles of 2s")
@@ -60,7 +66,7 @@ func (c *comparison) run(ctx context.Context, out, progress io.Writer) error {
 		return err
 	}
 	defer programs.close()
-	err = c.measure(ctx, programs, &r, sizes, progress)
+	err = c.measure(ctx, programs, &r, progress)
 	r.Verdicts = verdicts(r.Sizes)
 	err = errors.Join(err, c.print(out, &r)) // also what there is until something went wrong
 	switch {
@@ -73,14 +79,24 @@ func (c *comparison) run(ctx context.Context, out, progress io.Writer) error {
 }
 
 // measure measures all sizes in each round, so that they can be compared, too.
-func (c *comparison) measure(ctx context.Context, programs *programs, r *report, sizes []size, progress io.Writer) error {
+func (c *comparison) measure(ctx context.Context, programs *programs, r *report, progress io.Writer) error {
 	for round := range c.rounds {
-		for i, s := range sizes {
+		for i := range r.Sizes {
+			s := &r.Sizes[i]
 			m, err := c.round(ctx, programs, s, round, progress)
 			if err != nil {
 				return err
 			}
-			r.Sizes[i].Rounds = append(r.Sizes[i].Rounds, m)
+			s.Rounds = append(s.Rounds, m)
+			tenth := size{s.agents / 10, s.checks}
+			if s.agents%10 != 0 || tenth.agents < judgedFrom {
+				continue
+			}
+			ratio, err := c.tenth(ctx, programs, s.size, tenth, round, progress)
+			if err != nil {
+				return err
+			}
+			s.Tenth = append(s.Tenth, ratio)
 		}
 	}
 	return nil
@@ -97,23 +113,64 @@ func (c *comparison) print(out io.Writer, r *report) error {
 	return encoder.Encode(r)
 }
 
-// round measures each subject once. Which one goes first, and in which order, changes with each round.
-func (c *comparison) round(ctx context.Context, programs *programs, s size, round int, progress io.Writer) (map[string]measured, error) {
-	all, of := subjects(), make(map[string]measured)
-	if round%2 == 1 {
-		slices.Reverse(all)
+// round measures each subject once. Those whose cost is compared run at the same time if there are descriptors enough, for the
+// machine is another from one minute to the next; a loop that starts all at once would disturb them, and runs alone.
+func (c *comparison) round(ctx context.Context, programs *programs, s *sized, round int, progress io.Writer) (map[string]measured, error) {
+	p := plan{size: s.size, interval: c.interval, cycles: c.cycles}
+	var groups [][]run
+	if s.Together {
+		groups = append(groups, nil)
 	}
-	for i := range all {
-		subject := all[(i+round/2)%len(all)]
-		m, err := plan{size: s, interval: c.interval, cycles: c.cycles}.measure(ctx, programs, subject)
+	for _, subject := range compared() {
+		if one := (run{p, subject}); s.Together {
+			groups[0] = append(groups[0], one)
+		} else {
+			groups = append(groups, []run{one})
+		}
+	}
+	of := make(map[string]measured)
+	for _, group := range turned(append(groups, []run{{p, allAtOnce}}), round) {
+		group = turned(group, round)
+		all, err := measureTogether(ctx, programs, group)
 		if err != nil {
 			return nil, err
 		}
-		of[subject.name] = m
-		_, _ = fmt.Fprintf(progress, "round %d of %d, %v, %s: %.1f ms/1,000 checks, %.0f MB, p99 %.1f ms\n",
-			round+1, c.rounds, s, subject.name, m.CPU, m.RSS, m.ErrorP99)
+		for i, m := range all {
+			of[group[i].name] = m
+			c.tell(progress, round, "%v, %s: %.1f ms/1,000 checks, %.0f MB, p99 %.1f ms", s.size, group[i].name, m.CPU, m.RSS, m.ErrorP99)
+		}
 	}
 	return of, nil
+}
+
+// tenth returns what a check on disk costs beside one of a poller with a tenth of the agents that runs at the same time.
+func (c *comparison) tenth(ctx context.Context, programs *programs, large, small size, round int, progress io.Writer) (float64, error) {
+	sizes := turned([]size{large, small}, round)
+	pair := make([]run, len(sizes))
+	for i, s := range sizes {
+		pair[i] = run{plan{size: s, interval: c.interval, cycles: c.cycles}, onDisk}
+	}
+	all, err := measureTogether(ctx, programs, pair)
+	if err != nil {
+		return 0, err
+	}
+	ratio := all[slices.Index(sizes, large)].CPU / all[slices.Index(sizes, small)].CPU
+	c.tell(progress, round, "%v beside %v: %.2f times the CPU's time for a check", large, small, ratio)
+	return ratio, nil
+}
+
+// turned is a list that begins elsewhere in each round, and every other time runs backwards: nobody is to be first more often.
+func turned[T any](list []T, round int) []T {
+	first := round / 2 % len(list)
+	list = slices.Concat(list[first:], list[:first])
+	if round%2 == 1 {
+		slices.Reverse(list)
+	}
+	return list
+}
+
+func (c *comparison) tell(progress io.Writer, round int, format string, args ...any) {
+	_, _ = fmt.Fprintf(progress, "round %d of %d, %s\n", round+1, c.rounds, fmt.Sprintf(format, args...))
 }
 
 // of returns the median of a value of a subject over the rounds.

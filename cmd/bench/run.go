@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -99,19 +100,48 @@ func (r *running) end(failed error) error {
 	return r.world.complete(r.cycles+1, r.interval)
 }
 
+// run is a subject, and what it is to do.
+type run struct {
+	plan
+	subject
+}
+
+// measureTogether runs some subjects at the same time. Each begins a part of a cycle after the one before it, so that their cycles
+// do not come to their ends in the same moment. If one fails, the others need not go on.
+func measureTogether(ctx context.Context, programs *programs, runs []run) ([]measured, error) {
+	all := make([]measured, len(runs))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var ended sync.WaitGroup
+	for i, r := range runs {
+		ended.Go(func() {
+			var err error
+			select {
+			case <-time.After(time.Duration(i) * r.interval / time.Duration(len(runs))):
+				if all[i], err = r.measure(ctx, programs); err != nil {
+					cancel(fmt.Errorf("%s, %v: %w", r.name, r.size, err))
+				}
+			case <-ctx.Done():
+			}
+		})
+	}
+	ended.Wait()
+	return all, context.Cause(ctx)
+}
+
 // measure runs a subject once.
-func (p plan) measure(ctx context.Context, programs *programs, s subject) (measured, error) {
-	r, err := p.begin(ctx, programs, s)
+func (p run) measure(ctx context.Context, programs *programs) (measured, error) {
+	r, err := p.begin(ctx, programs, p.subject)
 	if err != nil {
-		return measured{}, fmt.Errorf("%s, %v: %w", s.name, p.size, err)
+		return measured{}, err
 	}
 	usages, goroutines, err := r.watch(ctx)
 	if err = r.end(err); err != nil {
-		return measured{}, fmt.Errorf("%s, %v: %w", s.name, p.size, err)
+		return measured{}, err
 	}
 	first, last := usages[0], usages[p.cycles]
 	if last.cpu <= first.cpu || last.rss == 0 {
-		return measured{}, fmt.Errorf("%s, %v: the system says that it used no CPU or no memory", s.name, p.size)
+		return measured{}, errors.New("the system says that it used no CPU or no memory")
 	}
 	m := measured{
 		CPU:        ms(last.cpu-first.cpu) / float64(p.cycles*p.size.all()) * 1000,

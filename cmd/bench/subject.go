@@ -36,7 +36,10 @@ var (
 	allAtOnce = subject{name: "loop, all at once", loop: true, atOnce: 64}
 )
 
-func subjects() []subject { return []subject{inMemory, inSlots, onDisk, allAtOnce} }
+func subjects() []subject { return append(compared(), allAtOnce) }
+
+// compared are those whose cost is compared.
+func compared() []subject { return []subject{inMemory, inSlots, onDisk} }
 
 // programs are the executables, and where runs may put their files.
 type programs struct{ dir, poller, self string }

@@ -44,29 +44,22 @@ func verdicts(sizes []sized) []verdict {
 		if s.Agents < judgedFrom || len(s.Rounds) == 0 {
 			continue
 		}
+		if s.Together { // else the machine differs by more than the budgets from one to the next
+			all = append(all,
+				verdict{s.Size, "CPU, poller in memory ÷ loop in slots", s.beside(inMemory, inSlots, cpu), mostCPU},
+				verdict{s.Size, "CPU, poller on disk ÷ in memory", s.beside(onDisk, inMemory, cpu), mostOnDisk},
+			)
+		}
 		all = append(all,
-			verdict{s.Size, "CPU, poller in memory ÷ loop in slots", s.beside(inMemory, inSlots, cpu), mostCPU},
-			verdict{s.Size, "CPU, poller on disk ÷ in memory", s.beside(onDisk, inMemory, cpu), mostOnDisk},
 			verdict{s.Size, "RSS, poller in memory ÷ loop in slots", s.beside(inMemory, inSlots, rss), mostMemory},
 			verdict{s.Size, "RSS, poller on disk ÷ loop in slots", s.beside(onDisk, inSlots, rss), mostMemory},
 			verdict{s.Size, "p99 interval error, poller on disk ÷ loop, all at once", s.beside(onDisk, allAtOnce, errorP99), mostLateness},
 		)
-		for j := range sizes {
-			if small := &sizes[j]; small.Agents*10 == s.Agents && small.Checks == s.Checks && small.Agents >= judgedFrom && len(small.Rounds) > 0 {
-				all = append(all, verdict{s.Size, "CPU, poller on disk ÷ the same with a tenth of the agents", s.linear(small), mostLinear})
-			}
+		if len(s.Tenth) > 0 {
+			all = append(all, verdict{s.Size, "CPU, poller on disk ÷ the same with a tenth of the agents", median(s.Tenth), mostLinear})
 		}
 	}
 	return all
-}
-
-// linear returns the median of what each round's checks cost beside those of a smaller size.
-func (s *sized) linear(small *sized) float64 {
-	var ratios []float64
-	for i := range min(len(s.Rounds), len(small.Rounds)) {
-		ratios = append(ratios, s.Rounds[i][onDisk.name].CPU/small.Rounds[i][onDisk.name].CPU)
-	}
-	return median(ratios)
 }
 
 func cpu(m measured) float64 { return m.CPU }
