@@ -37,14 +37,15 @@ type probing struct {
 // forgetLooks begins anew, for the next time that the breaker opens.
 func (p *probing) forgetLooks() { p.found, p.fresh, p.gap = false, time.Time{}, firstGap }
 
-// probeLater probes at the last of the moments for probes before breaker.probe has passed.
+// probeLater probes at the last of the moments for probes before breaker.probe has passed. They count from our own start, so that
+// other pollers have others.
 func (a *agent) probeLater() {
 	if a.probe != nil {
 		a.probe.Stop()
 	}
 	a.probes++
-	now, d := time.Now(), a.env.Config.Breaker.Probe
-	d = now.Add(d).Truncate(d / probeMoments).Sub(now)
+	d, since := a.env.Config.Breaker.Probe, time.Since(a.env.began)
+	d = (since + d).Truncate(d/probeMoments) - since
 	a.probe = a.env.after(d, a.self, probeDue{incarnation: a.incarnation, n: a.probes})
 }
 
@@ -58,7 +59,7 @@ func (a *agent) look() {
 	if now := time.Now(); !now.Before(a.fresh) || a.found && a.spec.HealthService == check.NoHealth {
 		a.lookAway()
 		a.hangUp()
-		a.fresh = now.Add(a.gap - a.env.Config.Breaker.Probe/2) // probes keep their time only about
+		a.fresh = now.Add(a.gap - a.env.Config.Breaker.Probe/probeMoments) // probes keep their time only so far
 		a.gap = laterGap
 	}
 	if a.looking != nil {

@@ -22,7 +22,7 @@ const (
 	// warmUp is how many cycles are not measured: in the first, connections are made and breakers open,
 	// in the second the checker that froze is found out.
 	warmUp = 2
-	// What four hundred hung checkers may cost, in parts of the healthy fleet's cost. Of the CPU it is 1.26 to 1.30; cycles
+	// What four hundred hung checkers may cost, in parts of the healthy fleet's cost. Of the CPU it is 1.26 to 1.34; single cycles
 	// differ by a tenth.
 	dearestCPU, dearest = 1.4, 1.3
 	// latest is by how much more than those of the healthy fleet runs of sound agents may be late, but for
