@@ -89,7 +89,7 @@ func (c *comparison) measure(ctx context.Context, programs *programs, r *report,
 			}
 			s.Rounds = append(s.Rounds, m)
 			tenth := size{s.agents / 10, s.checks}
-			if s.agents%10 != 0 || tenth.agents < judgedFrom {
+			if s.agents%10 != 0 || tenth.agents < judgedFrom || enoughDescriptors(s.agents+tenth.agents) != nil {
 				continue
 			}
 			ratio, err := c.tenth(ctx, programs, s.size, tenth, round, progress)

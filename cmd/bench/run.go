@@ -130,21 +130,21 @@ func measureTogether(ctx context.Context, programs *programs, runs []run) ([]mea
 }
 
 // measure runs a subject once.
-func (p run) measure(ctx context.Context, programs *programs) (measured, error) {
-	r, err := p.begin(ctx, programs, p.subject)
+func (r run) measure(ctx context.Context, programs *programs) (measured, error) {
+	active, err := r.begin(ctx, programs, r.subject)
 	if err != nil {
 		return measured{}, err
 	}
-	usages, goroutines, err := r.watch(ctx)
-	if err = r.end(err); err != nil {
+	usages, goroutines, err := active.watch(ctx)
+	if err = active.end(err); err != nil {
 		return measured{}, err
 	}
-	first, last := usages[0], usages[p.cycles]
+	first, last := usages[0], usages[r.cycles]
 	if last.cpu <= first.cpu || last.rss == 0 {
 		return measured{}, errors.New("the system says that it used no CPU or no memory")
 	}
 	m := measured{
-		CPU:        ms(last.cpu-first.cpu) / float64(p.cycles*p.size.all()) * 1000,
+		CPU:        ms(last.cpu-first.cpu) / float64(r.cycles*r.size.all()) * 1000,
 		Goroutines: float64(goroutines), Descriptors: float64(last.descriptors), Peak: last.peak,
 	}
 	var rss []float64
@@ -152,9 +152,9 @@ func (p run) measure(ctx context.Context, programs *programs) (measured, error) 
 		rss = append(rss, u.rss)
 	}
 	m.RSS = median(rss)
-	late := r.world.intervalErrors(p.cycles+1, p.interval)
+	late := active.world.intervalErrors(r.cycles+1, r.interval)
 	m.ErrorP50, m.ErrorP99, m.ErrorMax = ms(quantile(late, .5)), ms(quantile(late, .99)), ms(quantile(late, 1))
-	toCore := r.world.toCore(p.cycles + 1)
+	toCore := active.world.toCore(r.cycles + 1)
 	m.ToCore, m.ToCoreMax = ms(quantile(toCore, .5)), ms(quantile(toCore, 1))
 	return m, nil
 }

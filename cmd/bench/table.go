@@ -49,7 +49,11 @@ func (r *report) table() string {
 
 func (s *sized) table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%d agents × %d checks, %d rounds\n\n", s.Agents, s.Checks, len(s.Rounds))
+	fmt.Fprintf(&b, "\n%d agents × %d checks, %d rounds", s.Agents, s.Checks, len(s.Rounds))
+	if !s.Together {
+		b.WriteString("; one after the other, for want of file descriptors, so that the CPU's times can't be judged")
+	}
+	b.WriteString("\n\n")
 	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0)
 	line := func(name string, cell func(column) string) {
 		_, _ = fmt.Fprintf(w, "| %s\t", name)
