@@ -10,14 +10,12 @@ import (
 
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
-	"github.com/rs/zerolog/diode"
 )
 
 const (
 	timeOfDay = "15:04:05.000"
 	// waitingLines is how many lines may wait for a slow reader; then the oldest are left out.
 	waitingLines = 4096
-	writeEvery   = 50 * time.Millisecond
 	flushTimeout = time.Second
 )
 
@@ -34,18 +32,13 @@ func NewLogger(w io.Writer, level, format string) (log zerolog.Logger, flush fun
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: timeOfDay, NoColor: !terminal, FormatFieldValue: fieldValue}
 	}
 	direct := zerolog.New(w).Hook(timestamp)
-	// Only a Writer: the diode would close a Closer, and w is not ours.
-	waiting := diode.NewWriter(struct{ io.Writer }{w}, waitingLines, writeEvery, func(missed int) {
+	waiting := newLines(w, waitingLines, func(missed int) {
 		direct.Warn().Int("lines", missed).Msg("the log's reader is too slow; lines were left out")
 	})
 	flush = func() {
-		done := make(chan struct{})
-		go func() {
-			_ = waiting.Close() // of nothing but the diode
-			close(done)
-		}()
+		waiting.close()
 		select {
-		case <-done:
+		case <-waiting.ended:
 		case <-time.After(flushTimeout):
 		}
 	}
