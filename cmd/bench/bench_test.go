@@ -132,7 +132,7 @@ func TestTimes(t *testing.T) {
 
 // rounds makes what was measured of a size, with one value of each subject for everything.
 func rounds(name string, agents int, values ...[4]float64) sized {
-	s := sized{Size: name, Agents: agents, Checks: 5, Together: true}
+	s := sized{Size: name, Agents: agents, Checks: 5, Cycles: 2, Together: true}
 	for _, v := range values {
 		round := make(map[string]measured)
 		for i, subject := range subjects() {
@@ -172,7 +172,7 @@ func TestVerdicts(t *testing.T) {
 		t.Errorf("%d verdicts, want %d; all kept: %v, those of the small one: %v", len(all), len(want), kept(all), kept(all[:5]))
 	}
 	text := (&report{Sizes: []sized{small}, Verdicts: all}).table()
-	for _, part := range []string{"1000 agents × 5 checks, 3 rounds", "| poller, memory ", "| 22.0 ", "1.10×", "**0.65**"} {
+	for _, part := range []string{"1000 agents × 5 checks, 3 rounds of 2 cycles", "| poller, memory ", "| 22.0 ", "1.10×", "**0.65**"} {
 		if !strings.Contains(text, part) {
 			t.Errorf("no %q in\n%s", part, text)
 		}
@@ -189,5 +189,20 @@ func TestTurns(t *testing.T) {
 	}
 	if got := strings.Join(all, " "); got != "abc cba bca acb cab bac" || strings.Join(list, "") != "abc" {
 		t.Errorf("%s of %v", got, list)
+	}
+}
+
+// TestCycles: with few agents a run is longer, unless one says how long.
+func TestCycles(t *testing.T) {
+	t.Parallel()
+	var c comparison
+	for s, want := range map[size]int{{100, 5}: 5, {1000, 5}: 5, {2000, 5}: 3, {5000, 5}: 2, {10_000, 5}: 2} {
+		if got := c.cyclesOf(s); got != want {
+			t.Errorf("%v: %d cycles, want %d", s, got, want)
+		}
+	}
+	c.cycles = 7
+	if got := c.cyclesOf(size{10_000, 5}); got != 7 {
+		t.Errorf("%d cycles, want 7", got)
 	}
 }

@@ -24,7 +24,8 @@ type sized struct {
 	Size     string                `json:"size"`
 	Agents   int                   `json:"agents"`
 	Checks   int                   `json:"checks_each"`
-	Together bool                  `json:"together"` // those whose cost is compared ran at the same time
+	Cycles   int                   `json:"cycles_measured"` // of each run
+	Together bool                  `json:"together"`        // those whose cost is compared ran at the same time
 	Rounds   []map[string]measured `json:"rounds"`
 	// Tenth is, of each round, what a check on disk cost beside one of a poller with a tenth of the agents that ran at the same time.
 	Tenth []float64 `json:"cpu_to_tenth,omitempty"`
@@ -37,7 +38,6 @@ type report struct {
 	Go       string    `json:"go"`
 	CPUs     int       `json:"cpus"`
 	Interval string    `json:"interval"`
-	Cycles   int       `json:"cycles_measured"`
 	Sizes    []sized   `json:"sizes"`
 	Verdicts []verdict `json:"verdicts"`
 }
@@ -48,17 +48,18 @@ var (
 )
 
 func (c *comparison) run(ctx context.Context, out, progress io.Writer) error {
-	r := report{Go: runtime.Version(), CPUs: runtime.NumCPU(), Interval: c.interval.String(), Cycles: c.cycles}
+	r := report{Go: runtime.Version(), CPUs: runtime.NumCPU(), Interval: c.interval.String()}
 	for _, text := range c.sizes {
 		s, err := parseSize(text)
 		if err != nil {
 			return err
 		}
 		r.Sizes = append(r.Sizes, sized{
-			Size: s.String(), Agents: s.agents, Checks: s.checks, Together: enoughDescriptors(len(compared())*s.agents) == nil, size: s,
+			Size: s.String(), Agents: s.agents, Checks: s.checks, Cycles: c.cyclesOf(s),
+			Together: enoughDescriptors(len(compared())*s.agents) == nil, size: s,
 		})
 	}
-	if c.rounds < 1 || c.cycles < 2 || c.interval < 2*time.Second {
+	if c.rounds < 1 || c.cycles != 0 && c.cycles < 2 || c.interval < 2*time.Second {
 		return errors.New("measure at least one round of two cycles of 2s")
 	}
 	programs, err := build(ctx)
@@ -76,6 +77,15 @@ func (c *comparison) run(ctx context.Context, out, progress io.Writer) error {
 		err = errors.Join(err, errBudget)
 	}
 	return err
+}
+
+// cyclesOf is how many cycles are measured in each run with a size.
+func (c *comparison) cyclesOf(s size) int {
+	const enough = 25_000 // checks
+	if c.cycles > 0 {
+		return c.cycles
+	}
+	return min(max((enough+s.all()-1)/s.all(), 2), 5)
 }
 
 // measure measures all sizes in each round, so that they can be compared, too.
@@ -116,7 +126,7 @@ func (c *comparison) print(out io.Writer, r *report) error {
 // round measures each subject once. Those whose cost is compared run at the same time if there are descriptors enough, for the
 // machine is another from one minute to the next; a loop that starts all at once would disturb them, and runs alone.
 func (c *comparison) round(ctx context.Context, programs *programs, s *sized, round int, progress io.Writer) (map[string]measured, error) {
-	p := plan{size: s.size, interval: c.interval, cycles: c.cycles}
+	p := plan{size: s.size, interval: c.interval, cycles: s.Cycles}
 	var groups [][]run
 	if s.Together {
 		groups = append(groups, nil)
@@ -148,7 +158,7 @@ func (c *comparison) tenth(ctx context.Context, programs *programs, large, small
 	sizes := turned([]size{large, small}, round)
 	pair := make([]run, len(sizes))
 	for i, s := range sizes {
-		pair[i] = run{plan{size: s, interval: c.interval, cycles: c.cycles}, onDisk}
+		pair[i] = run{plan{size: s, interval: c.interval, cycles: c.cyclesOf(large)}, onDisk}
 	}
 	all, err := measureTogether(ctx, programs, pair)
 	if err != nil {

@@ -44,7 +44,7 @@ func command() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringSliceVar(&o.sizes, "sizes", []string{"100x5", "1000x5", "2000x5", "5000x5", "10000x5"}, "what to measure: agents x checks of each")
 	flags.IntVar(&o.rounds, "rounds", 5, "how many rounds of each size")
-	flags.IntVar(&o.cycles, "cycles", 2, "how many cycles to measure, after a first one")
+	flags.IntVar(&o.cycles, "cycles", 0, "how many cycles to measure, after a first one; 0: two, and up to five with few agents, for a short run says little")
 	flags.DurationVar(&o.interval, "interval", 10*time.Second, "how long a cycle is")
 	flags.BoolVar(&o.json, "json", false, "print everything measured as JSON")
 	flags.BoolVar(&o.judge, "judge", false, "fail if a budget is not kept")

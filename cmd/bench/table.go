@@ -31,7 +31,7 @@ func columns() []column {
 // table is a table for each size, in Markdown, and the verdicts.
 func (r *report) table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %d CPUs, cycles of %s, %d measured in each run; medians of the rounds\n", r.Go, r.CPUs, r.Interval, r.Cycles)
+	fmt.Fprintf(&b, "%s, %d CPUs, cycles of %s; medians of the rounds\n", r.Go, r.CPUs, r.Interval)
 	for i := range r.Sizes {
 		b.WriteString(r.Sizes[i].table())
 	}
@@ -49,7 +49,7 @@ func (r *report) table() string {
 
 func (s *sized) table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%d agents × %d checks, %d rounds", s.Agents, s.Checks, len(s.Rounds))
+	fmt.Fprintf(&b, "\n%d agents × %d checks, %d rounds of %d cycles", s.Agents, s.Checks, len(s.Rounds), s.Cycles)
 	if !s.Together {
 		b.WriteString("; one after the other, for want of file descriptors, so that the CPU's times can't be judged")
 	}
