@@ -82,7 +82,7 @@ func TestDeadConnectionIsMadeAnew(t *testing.T) {
 			run(t, cfg, func(w *world) {
 				dead := w.checkers["a000"]
 				dead.ask = hang
-				change(&cfg.Agents[0], dead)
+				change(cfg.Agents[0], dead)
 				w.o.Dial = func(*check.Agent) (actors.Checker, error) {
 					if dials.Add(1) == 1 {
 						return dead, nil

@@ -47,7 +47,7 @@ func newPoller(e *env, self *actor.PID, l *ledger, down map[string]bool, falls m
 		results:  machine.NewLane(e.Config.Poll.MaxInFlight),
 	}
 	for i := range e.Config.Agents {
-		agent := &e.Config.Agents[i]
+		agent := e.Config.Agents[i]
 		p.agents[agent] = e.pid(agentPrefix + agent.Name)
 	}
 	return p

@@ -92,7 +92,7 @@ func (r *root) start(ctx actor.Context) {
 	r.ledger = newLedger(machine.NewSchedule(cfg.Agents, cfg.Poll.Interval, cfg.Poll.Rate, time.Now()), r.env.State)
 	r.adopt(ctx, reporterName, func(n uint64) actor.Actor { return newReporter(r.env, n, r.env.reporter) })
 	for i := range cfg.Agents {
-		agent := &cfg.Agents[i]
+		agent := cfg.Agents[i]
 		name := agentPrefix + agent.Name
 		r.adopt(ctx, name, func(n uint64) actor.Actor { return newAgent(r.env, n, r.env.pid(name), agent) })
 	}

@@ -207,7 +207,7 @@ func settings(agents, checks int, interval, timeout time.Duration) *config.Confi
 		Restart:         config.Restart{Initial: 100 * time.Millisecond, Max: 30 * time.Second, Budget: 3, Window: time.Minute},
 	}
 	for i := range agents {
-		a := check.Agent{Name: fmt.Sprintf("a%03d", i), Address: "127.0.0.1:1", HealthService: "AgentService"}
+		a := &check.Agent{Name: fmt.Sprintf("a%03d", i), Address: "127.0.0.1:1", HealthService: "AgentService"}
 		for j := range checks {
 			a.Checks = append(a.Checks, check.Check{
 				Name: fmt.Sprintf("c%d", j), Type: "port", Details: "127.0.0.1:22", Interval: interval, Timeout: timeout,

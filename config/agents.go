@@ -16,7 +16,7 @@ type agentReader struct {
 
 // read returns all agents of the table, sorted by name. There may be no table; more than one is an
 // error by now, but each is read.
-func (r *agentReader) read(tables []*node) []check.Agent {
+func (r *agentReader) read(tables []*node) []*check.Agent {
 	none := true
 	var written []*node
 	for _, table := range tables {
@@ -32,7 +32,7 @@ func (r *agentReader) read(tables []*node) []check.Agent {
 		}
 		return nil
 	}
-	agents := make([]check.Agent, 0, len(written))
+	agents := make([]*check.Agent, 0, len(written))
 	var idle []string
 	for _, n := range written {
 		if n.kind != nodeTable {
@@ -51,7 +51,7 @@ func (r *agentReader) read(tables []*node) []check.Agent {
 	return agents
 }
 
-func (r *agentReader) agent(n *node) check.Agent {
+func (r *agentReader) agent(n *node) *check.Agent {
 	entry := agentEntry{Agent: check.Agent{Name: n.key}}
 	if want := wantName(n.key); want != "" {
 		r.key(n, n.path(), "found %s as an agent's name, %s", foundText(n.key), want)
@@ -86,7 +86,7 @@ func (r *agentReader) agent(n *node) check.Agent {
 	for _, array := range checks { // more than one is an error by now
 		entry.Checks = append(entry.Checks, r.checks(array, &entry)...)
 	}
-	return entry.Agent
+	return &entry.Agent
 }
 
 func (r *agentReader) checks(array *node, entry *agentEntry) []check.Check {

@@ -78,7 +78,7 @@ type Config struct {
 	// TLS is the identity for every connection that has none of its own.
 	TLS check.TLS
 	// Agents are sorted by name.
-	Agents []check.Agent
+	Agents []*check.Agent
 }
 
 // Log says what is logged, and how.

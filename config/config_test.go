@@ -81,7 +81,7 @@ func TestFull(t *testing.T) {
 		Restart: Restart{Initial: time.Second, Max: time.Minute, Budget: 5, Window: 2 * time.Minute},
 		Spool:   Spool{MaxBytes: 16 << 20, MaxAge: 24 * time.Hour, WhenFull: DropNewest},
 		TLS:     mtls,
-		Agents: []check.Agent{
+		Agents: []*check.Agent{
 			{
 				Name: "db.example.org", Address: "[::1]:50051", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: mtls,
 				Checks: []check.Check{{Name: "postgres", Type: "process", Interval: 20 * time.Second, Timeout: 5 * time.Second}},
@@ -114,7 +114,7 @@ func TestShapes(t *testing.T) {
 	want := defaults()
 	want.Core.Addresses = []string{"core.example:50052"}
 	want.Poll.Interval, want.Poll.Timeout = 5*time.Second, 5*time.Second
-	want.Agents = []check.Agent{{
+	want.Agents = []*check.Agent{{
 		Name: "inline", Address: "127.0.0.1:1", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: want.TLS,
 		// The timeout is the built-in one, shrunk.
 		Checks: []check.Check{{Name: "a", Type: "t", Details: `{"deep": [1]}`, Interval: 5 * time.Second, Timeout: 5 * time.Second}},

@@ -189,6 +189,6 @@ func resolvePaths(tls *check.TLS, dir string) {
 }
 
 // sortAgents puts agents in the order of their names.
-func sortAgents(agents []check.Agent) {
-	slices.SortFunc(agents, func(a, b check.Agent) int { return strings.Compare(a.Name, b.Name) })
+func sortAgents(agents []*check.Agent) {
+	slices.SortFunc(agents, func(a, b *check.Agent) int { return strings.Compare(a.Name, b.Name) })
 }

@@ -34,7 +34,7 @@ func (c *Config) Print(w io.Writer) error {
 		out.value(name, k.kind, k.field(c))
 	}
 	for i := range c.Agents {
-		out.agent(&c.Agents[i], c.TLS)
+		out.agent(c.Agents[i], c.TLS)
 	}
 	return out.Flush()
 }

@@ -38,7 +38,8 @@ func masked(c *Config) *Config {
 	maskTLS(&out.Core.TLS)
 	out.Agents = slices.Clone(c.Agents)
 	for i := range out.Agents {
-		a := &out.Agents[i]
+		a := *out.Agents[i]
+		out.Agents[i] = &a
 		a.HealthService = Mask(a.HealthService)
 		maskTLS(&a.TLS)
 		a.Checks = slices.Clone(a.Checks)
@@ -191,7 +192,7 @@ func TestPrintProperty(t *testing.T) {
 		c.Poll.Timeout = min(c.Poll.Timeout, c.Poll.Interval)
 		c.TLS, c.Core.TLS = identity.Draw(t, "tls"), identity.Draw(t, "core")
 		for _, agent := range rapid.SliceOfNDistinct(name, 0, 4, rapid.ID[string]).Draw(t, "agents") {
-			a := check.Agent{Name: agent, Address: "[::1]:1", HealthService: free.Draw(t, "health"), MaxMessage: rapid.Int64Range(64<<10, 64<<20).Draw(t, "max"), TLS: identity.Draw(t, "identity")}
+			a := &check.Agent{Name: agent, Address: "[::1]:1", HealthService: free.Draw(t, "health"), MaxMessage: rapid.Int64Range(64<<10, 64<<20).Draw(t, "max"), TLS: identity.Draw(t, "identity")}
 			for _, n := range rapid.SliceOfNDistinct(name, 0, 4, Mask).Draw(t, "checks") {
 				k := check.Check{Name: n, Type: name.Draw(t, "type"), Details: free.Draw(t, "details"), Port: rapid.Int32Range(0, maxPort).Draw(t, "port")}
 				k.Interval = c.Poll.Interval * time.Duration(rapid.IntRange(1, 9).Draw(t, "multiple"))

@@ -81,9 +81,9 @@ func (d drainTime) String() string {
 // cycleReports are what a cycle of 2,000 agents with 5 checks makes.
 func cycleReports(t *testing.T) [][]byte {
 	t.Helper()
-	agents := make([]check.Agent, fleetSize)
+	agents := make([]*check.Agent, fleetSize)
 	for i := range agents {
-		agents[i] = check.Agent{Name: agentName(i), Address: "127.0.0.1:50051"}
+		agents[i] = &check.Agent{Name: agentName(i), Address: "127.0.0.1:50051"}
 		for j := range checksEach {
 			agents[i].Checks = append(agents[i].Checks, check.Check{Name: checkName(j), Type: "port", Details: "127.0.0.1:22"})
 		}
@@ -97,7 +97,7 @@ func cycleReports(t *testing.T) [][]byte {
 	for i := range agents {
 		for j := range agents[i].Checks {
 			statuses = append(statuses, check.Status{
-				Agent: &agents[i], Check: &agents[i].Checks[j], Available: true, ResponseTime: 95382,
+				Agent: agents[i], Check: &agents[i].Checks[j], Available: true, ResponseTime: 95382,
 				Message: []byte(`{"host":"127.0.0.1","response_time":95382}`),
 			})
 		}

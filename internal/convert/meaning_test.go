@@ -58,8 +58,8 @@ func onPort(c check.Check, port int32) check.Check {
 	return c
 }
 
-func agentOf(name, address string, tls check.TLS, checks ...check.Check) check.Agent {
-	return check.Agent{Name: name, Address: address, HealthService: "AgentService", MaxMessage: 4 << 20, TLS: tls, Checks: checks}
+func agentOf(name, address string, tls check.TLS, checks ...check.Check) *check.Agent {
+	return &check.Agent{Name: name, Address: address, HealthService: "AgentService", MaxMessage: 4 << 20, TLS: tls, Checks: checks}
 }
 
 const cycle = 30 * time.Second
@@ -70,7 +70,7 @@ func packaged(t *testing.T) *config.Config {
 	const certs = "/etc/serviceradar/certs/"
 	c := defaults(t, "edge-poller", "127.0.0.1", "127.0.0.1:50052")
 	c.Core.TLS = mutual(certs, "poller", "127.0.0.1")
-	c.Agents = []check.Agent{agentOf("local-agent", "127.0.0.1:50051", mutual(certs, "agent", "127.0.0.1"),
+	c.Agents = []*check.Agent{agentOf("local-agent", "127.0.0.1:50051", mutual(certs, "agent", "127.0.0.1"),
 		status("process", "agent", "serviceradar-agent", cycle),
 		status("port", "ssh", "127.0.0.1:22", cycle),
 		status("icmp", "gateway", "192.0.2.1", cycle),
@@ -84,7 +84,7 @@ func docker(t *testing.T) *config.Config {
 	c := defaults(t, "docker-1", "poller", "core:50052")
 	c.Partition, c.Poll.Interval = "docker", time.Minute
 	c.Core.TLS = mutual("/certs/", "poller", "core.example")
-	c.Agents = []check.Agent{agentOf("compose", "agent:50051", mutual("/certs/", "poller", "agent.example"),
+	c.Agents = []*check.Agent{agentOf("compose", "agent:50051", mutual("/certs/", "poller", "agent.example"),
 		status("port", "nats", "nats:4222", time.Minute),
 		results(check.StreamResults, "sweep", "network_sweep", "", 2*time.Minute, 30*time.Second),
 		results(check.GetResults, "discovery", "lan", `{"seeds": ["192.0.2.1"], "kind": "full"}`, 10*time.Minute, 30*time.Second))}
@@ -96,13 +96,13 @@ func sameIdentity(t *testing.T) *config.Config {
 	ssh := onPort(status("port", "ssh", "127.0.0.1", cycle), 22)
 	c := defaults(t, "p", "192.0.2.9", "core.example:50052")
 	c.TLS, c.Core.TLS = shared, shared
-	c.Agents = []check.Agent{agentOf("a", "a.example:50051", shared, ssh), agentOf("b", "b.example:50051", shared, ssh)}
+	c.Agents = []*check.Agent{agentOf("a", "a.example:50051", shared, ssh), agentOf("b", "b.example:50051", shared, ssh)}
 	return c
 }
 
 func noSecurity(t *testing.T) *config.Config {
 	c := defaults(t, "p", "192.0.2.9", "core:50052")
-	c.Agents = []check.Agent{
+	c.Agents = []*check.Agent{
 		agentOf("a", "agent:50051", plain, status("icmp", "ping", "192.0.2.1", cycle)),
 		agentOf("b", "other:50051", plain, status("icmp", "ping", "192.0.2.2", cycle)),
 	}
@@ -112,7 +112,7 @@ func noSecurity(t *testing.T) *config.Config {
 func numbers(t *testing.T) *config.Config {
 	c := defaults(t, "p", "192.0.2.9", "core:50052")
 	c.Poll.Interval = time.Minute
-	c.Agents = []check.Agent{agentOf("a", "a:50051", plain,
+	c.Agents = []*check.Agent{agentOf("a", "a:50051", plain,
 		results(check.StreamResults, "sweep", "exact", "", time.Hour, 30*time.Second),
 		results(check.StreamResults, "sweep", "rounded", "", 2*time.Minute, 30*time.Second),
 		results(check.StreamResults, "sweep", "fraction", "", 2*time.Minute, 30*time.Second),
@@ -124,14 +124,14 @@ func numbers(t *testing.T) *config.Config {
 func kvBoth(t *testing.T) *config.Config {
 	c := defaults(t, "p", "192.0.2.9", "core:50052")
 	c.KVStoreID = "site-7"
-	c.Agents = []check.Agent{agentOf("a", "a:50051", plain, status("port", "s", "h:1", cycle))}
+	c.Agents = []*check.Agent{agentOf("a", "a:50051", plain, status("port", "s", "h:1", cycle))}
 	return c
 }
 
 func oddNames(t *testing.T) *config.Config {
 	c := defaults(t, `Ost \"1\" \\ Süd`, "192.0.2.9", "core:50052")
 	c.Partition = "straße"
-	c.Agents = []check.Agent{
+	c.Agents = []*check.Agent{
 		agentOf("CASE", "e:50051", plain),
 		agentOf("Größe", "d:50051", plain),
 		agentOf("case", "f:50051", plain, status("port", "it's # no comment", "", cycle)),

@@ -17,7 +17,7 @@ const spareDescriptors = 150
 // hang or come back, many are connected at the same time. Those whose addresses are names count twice: a lookup has two
 // sockets, for both kinds of addresses, and when nobody answers it many lookups are under way. A poller that runs out of
 // descriptors while it polls loses more than connections, for the files of the spool need some, too.
-func checkDescriptors(agents []check.Agent, limit uint64) error {
+func checkDescriptors(agents []*check.Agent, limit uint64) error {
 	connections := len(agents)
 	for i := range agents {
 		if host, _, err := net.SplitHostPort(agents[i].Address); err == nil && net.ParseIP(host) == nil {

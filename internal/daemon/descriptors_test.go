@@ -25,9 +25,9 @@ func TestCheckDescriptors(t *testing.T) {
 		{600, 274, 1024, ""},
 		{600, 275, 1024, "may need 1025 file descriptors (875 for"},
 	} {
-		agents := make([]check.Agent, tt.agents)
+		agents := make([]*check.Agent, tt.agents)
 		for i := range agents {
-			agents[i].Address = [...]string{"192.0.2.1:50051", "[2001:db8::1]:50051"}[i%2]
+			agents[i] = &check.Agent{Address: [...]string{"192.0.2.1:50051", "[2001:db8::1]:50051"}[i%2]}
 			if i < tt.names {
 				agents[i].Address = "checker.example:50051"
 			}

@@ -57,7 +57,7 @@ func Once(ctx context.Context, cfg *config.Config, sel Selection, dial transport
 func selected(cfg *config.Config, sel Selection) []Outcome {
 	var outcomes []Outcome
 	for i := range cfg.Agents {
-		agent := &cfg.Agents[i]
+		agent := cfg.Agents[i]
 		if sel.Agent != "" && agent.Name != sel.Agent {
 			continue
 		}

@@ -50,7 +50,7 @@ func openQueue(cfg *config.Config, tell func(spool.Event)) (*queue, error) {
 func configured(cfg *config.Config) func(key string) bool {
 	keys := make(map[string]bool)
 	for i := range cfg.Agents {
-		a := &cfg.Agents[i]
+		a := cfg.Agents[i]
 		for j := range a.Checks {
 			if a.Checks[j].HasResults() {
 				keys[actors.StateKey(a.Name, a.Checks[j].Name)] = true

@@ -19,7 +19,7 @@ func TestNothingIsAllocated(t *testing.T) {
 		step func() // what is to allocate nothing
 	}{
 		{"a slot of the schedule", scheduleStep(agents)},
-		{"a run in a cycle", cycleRun(&agents[0])},
+		{"a run in a cycle", cycleRun(agents[0])},
 		{"a timer of a cycle", cycleTimer(agents)},
 		{"a timer of the background", backgroundTimer(agents)},
 		{"a batch in a lane", laneBatch(agents)},
@@ -31,7 +31,7 @@ func TestNothingIsAllocated(t *testing.T) {
 	}
 }
 
-func scheduleStep(agents []check.Agent) func() {
+func scheduleStep(agents []*check.Agent) func() {
 	s := machine.NewSchedule(agents, interval, rate, start)
 	return func() { s.Step(s.Next()) }
 }
@@ -47,10 +47,10 @@ func cycleRun(agent *check.Agent) func() {
 	}
 }
 
-func cycleTimer(agents []check.Agent) func() {
+func cycleTimer(agents []*check.Agent) func() {
 	c := machine.OpenCycle(1, start, time.Second)
 	for i := range agents {
-		c.Add(check.Run{Agent: &agents[i], Check: &agents[i].Checks[0], Due: start, Deadline: start.Add(interval)})
+		c.Add(check.Run{Agent: agents[i], Check: &agents[i].Checks[0], Due: start, Deadline: start.Add(interval)})
 	}
 	return func() {
 		c.Expire(start, "no answer")
@@ -58,10 +58,10 @@ func cycleTimer(agents []check.Agent) func() {
 	}
 }
 
-func backgroundTimer(agents []check.Agent) func() {
+func backgroundTimer(agents []*check.Agent) func() {
 	var b machine.Background
 	for i := range agents {
-		b.Add(check.Run{Agent: &agents[i], Check: &agents[i].Checks[0], Due: start, Deadline: start.Add(interval)})
+		b.Add(check.Run{Agent: agents[i], Check: &agents[i].Checks[0], Due: start, Deadline: start.Add(interval)})
 	}
 	return func() {
 		b.Expire(start, time.Second)
@@ -70,11 +70,11 @@ func backgroundTimer(agents []check.Agent) func() {
 }
 
 // laneBatch lets an agent's runs have a place and end, each agent in its turn, every tenth of them slow.
-func laneBatch(agents []check.Agent) func() {
+func laneBatch(agents []*check.Agent) func() {
 	l, i := machine.NewLane(len(agents)), 0
 	runs := make([]check.Run, 5)
 	step := func() {
-		agent := &agents[i%len(agents)]
+		agent := agents[i%len(agents)]
 		l.Enter(machine.Batch{Agent: agent, Runs: runs, Latest: start.Add(interval)}, start)
 		for range runs {
 			l.Ended(agent, i%10 == 0)

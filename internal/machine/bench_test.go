@@ -99,7 +99,7 @@ func newCycleDriver(agents, silent int) *cycleDriver {
 		}
 	}
 	for i := 0; i < agents; i += silent {
-		d.silent[&list[i]] = true
+		d.silent[list[i]] = true
 	}
 	return d
 }
@@ -170,7 +170,7 @@ func BenchmarkBackground(b *testing.B) {
 			for now := start; b.Loop(); now = now.Add(interval) {
 				for i := range list {
 					at := now.Add(interval / time.Duration(agents) * time.Duration(i))
-					ids[i] = bg.Add(check.Run{Agent: &list[i], Check: &list[i].Checks[0], Deadline: at.Add(interval)}).ID
+					ids[i] = bg.Add(check.Run{Agent: list[i], Check: &list[i].Checks[0], Deadline: at.Add(interval)}).ID
 					bg.Begin(ids[i], at.Add(interval*3/4))
 					if i%50 == 0 { // a slot
 						tick(at)
@@ -195,7 +195,7 @@ func BenchmarkLane(b *testing.B) {
 			list := numbered(agents, 5, interval)
 			batches := make([]machine.Batch, agents)
 			for i := range list {
-				batches[i] = machine.Batch{Agent: &list[i], Runs: make([]check.Run, 5), Latest: start.Add(interval)}
+				batches[i] = machine.Batch{Agent: list[i], Runs: make([]check.Run, 5), Latest: start.Add(interval)}
 			}
 			l := machine.NewLane(2048)
 			polled := make([]*check.Agent, 0, agents) // in turn

@@ -72,7 +72,7 @@ type Start struct {
 
 // NewSchedule spreads agents over slots so that rate of them start each second, faster only if
 // the interval demands it. The first slot is due at start.
-func NewSchedule(agents []check.Agent, interval time.Duration, rate int, start time.Time) *Schedule {
+func NewSchedule(agents []*check.Agent, interval time.Duration, rate int, start time.Time) *Schedule {
 	length, n := slotPlan(len(agents), interval, rate)
 	s := &Schedule{
 		start: start, interval: interval, slot: length, slots: make([]plan, n), checks: make(map[int64]int), before: -1,
@@ -81,7 +81,7 @@ func NewSchedule(agents []check.Agent, interval time.Duration, rate int, start t
 		s.slots[i].always = true
 	}
 	for i := range agents {
-		s.plan(&agents[i], &s.slots[slotOf(agents[i].Name, n)])
+		s.plan(agents[i], &s.slots[slotOf(agents[i].Name, n)])
 	}
 	for _, slot := range s.slots {
 		slices.SortFunc(slot.starts, func(a, b Start) int {

@@ -13,7 +13,7 @@ import (
 
 // fleet is a random configuration.
 type fleet struct {
-	agents   []check.Agent
+	agents   []*check.Agent
 	interval time.Duration
 	rate     int
 }
@@ -22,11 +22,11 @@ func drawFleet(t *rapid.T) fleet {
 	f := fleet{
 		interval: time.Duration(rapid.IntRange(1000, 60000).Draw(t, "interval in ms")) * time.Millisecond,
 		rate:     rapid.IntRange(1, 1000).Draw(t, "rate"),
-		agents:   make([]check.Agent, rapid.IntRange(0, 40).Draw(t, "agents")),
+		agents:   make([]*check.Agent, rapid.IntRange(0, 40).Draw(t, "agents")),
 	}
 	multiples := rapid.SliceOfN(rapid.IntRange(1, 5), 0, 4)
 	for i := range f.agents {
-		f.agents[i].Name = fmt.Sprintf("agent-%d", i)
+		f.agents[i] = &check.Agent{Name: fmt.Sprintf("agent-%d", i)}
 		for k, m := range multiples.Draw(t, "multiples") {
 			f.agents[i].Checks = append(f.agents[i].Checks, check.Check{
 				Name: fmt.Sprintf("check-%d", k), Interval: time.Duration(m) * f.interval,

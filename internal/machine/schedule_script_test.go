@@ -75,9 +75,9 @@ func (s *scheduleScript) step(now time.Time, brief bool) string {
 	}
 }
 
-func agentsOf(t *testing.T, d *datadriven.TestData, interval time.Duration) []check.Agent {
+func agentsOf(t *testing.T, d *datadriven.TestData, interval time.Duration) []*check.Agent {
 	t.Helper()
-	var agents []check.Agent
+	var agents []*check.Agent
 	for line := range strings.Lines(d.Input) {
 		words := strings.Fields(line)
 		if len(words) == 0 {
@@ -97,7 +97,7 @@ func agentsOf(t *testing.T, d *datadriven.TestData, interval time.Duration) []ch
 		}
 		name, count, many := strings.Cut(words[0], "*")
 		if !many {
-			agents = append(agents, check.Agent{Name: name, Checks: checks})
+			agents = append(agents, &check.Agent{Name: name, Checks: checks})
 			continue
 		}
 		n, err := strconv.Atoi(count)
@@ -105,7 +105,7 @@ func agentsOf(t *testing.T, d *datadriven.TestData, interval time.Duration) []ch
 			d.Fatalf(t, "%s: %v", words[0], err)
 		}
 		for i := range n {
-			agents = append(agents, check.Agent{Name: fmt.Sprintf("%s-%03d", name, i+1), Checks: checks})
+			agents = append(agents, &check.Agent{Name: fmt.Sprintf("%s-%03d", name, i+1), Checks: checks})
 		}
 	}
 	return agents

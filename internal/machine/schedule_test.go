@@ -215,7 +215,7 @@ func TestScheduleGaps(t *testing.T) {
 func TestScheduleSlotIsStable(t *testing.T) {
 	t.Parallel()
 	const interval = 30 * time.Second
-	places := func(agents []check.Agent) map[string]time.Duration {
+	places := func(agents []*check.Agent) map[string]time.Duration {
 		s := machine.NewSchedule(agents, interval, 100, start)
 		if n, length := s.Slots(); n != 8 || length != 250*time.Millisecond {
 			t.Fatalf("%d slots of %v", n, length)
@@ -301,7 +301,7 @@ func TestScheduleDay(t *testing.T) {
 				}
 				worst = max(worst, now.Sub(slot.Due))
 				for _, st := range slot.Starts {
-					if st.Agent == &agents[0] {
+					if st.Agent == agents[0] {
 						rare++
 					}
 					runs += len(st.Checks)

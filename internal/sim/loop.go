@@ -59,7 +59,7 @@ func RunLoop(ctx context.Context, cfg *config.Config, atOnce int) error {
 		if err != nil {
 			return err
 		}
-		l.agents[&cfg.Agents[i]] = monitoring.NewAgentServiceClient(cc)
+		l.agents[cfg.Agents[i]] = monitoring.NewAgentServiceClient(cc)
 	}
 	calls, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -156,7 +156,7 @@ func (l *Loop) runAtOnce(ctx, calls context.Context) {
 		current := l.newRound()
 		for i := range l.cfg.Agents {
 			places <- struct{}{}
-			done := l.poll(calls, current, &l.cfg.Agents[i])
+			done := l.poll(calls, current, l.cfg.Agents[i])
 			go func() {
 				done.Wait()
 				<-places

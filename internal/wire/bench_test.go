@@ -92,13 +92,13 @@ func bare(b *testing.B, id *Identity, st *check.Status) *monitoring.ServiceStatu
 // typical returns n statuses with answers of 300 bytes, five for each agent, and who reports them.
 func typical(t testing.TB, n int) (*Identity, []check.Status) {
 	t.Helper()
-	agents := make([]check.Agent, (n+4)/5)
+	agents := make([]*check.Agent, (n+4)/5)
 	statuses := make([]check.Status, n)
 	for i := range statuses {
-		a := &agents[i/5]
-		if a.Checks == nil {
-			a.Name, a.Address, a.Checks = fmt.Sprintf("agent-%05d", i/5), "127.2.0.1:50051", make([]check.Check, 5)
+		if i%5 == 0 {
+			agents[i/5] = &check.Agent{Name: fmt.Sprintf("agent-%05d", i/5), Address: "127.2.0.1:50051", Checks: make([]check.Check, 5)}
 		}
+		a := agents[i/5]
 		c := &a.Checks[i%5]
 		c.Name, c.Type, c.Details = fmt.Sprintf("check-%d", i%5), "port", fmt.Sprintf("127.2.0.%d:50061", i%250)
 		message := fmt.Sprintf(`{"host":"127.2.0.%d","port":50061,"response_time":95382,"text":"`, i%250)
@@ -116,11 +116,11 @@ func typical(t testing.TB, n int) (*Identity, []check.Status) {
 // tellApart gives each check a name of its own.
 func tellApart(t testing.TB, id *Identity, statuses []check.Status) {
 	t.Helper()
-	agents := make([]check.Agent, 0, len(statuses)/5)
+	agents := make([]*check.Agent, 0, len(statuses)/5)
 	for i := range statuses {
 		statuses[i].Check.Name = fmt.Sprintf("check-%05d", i)
 		if i%5 == 0 {
-			agents = append(agents, *statuses[i].Agent)
+			agents = append(agents, statuses[i].Agent)
 		}
 	}
 	if err := id.Prepare(agents); err != nil {

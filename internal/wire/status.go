@@ -51,7 +51,7 @@ type frame struct {
 
 // Prepare makes ready for the statuses of these agents' checks, which is cheaper than with each of
 // them, and lets Resolve hear of their hosts. It must not be called beside other methods.
-func (id *Identity) Prepare(agents []check.Agent) error {
+func (id *Identity) Prepare(agents []*check.Agent) error {
 	n := 0
 	for i := range agents {
 		n += len(agents[i].Checks)
@@ -61,7 +61,7 @@ func (id *Identity) Prepare(agents []check.Agent) error {
 	hosts := make(map[host]host) // many checks are about the same host
 	for i := range agents {
 		for j := range agents[i].Checks {
-			f, err := id.newFrame(&agents[i], &agents[i].Checks[j])
+			f, err := id.newFrame(agents[i], &agents[i].Checks[j])
 			if err != nil {
 				return err
 			}
