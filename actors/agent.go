@@ -43,17 +43,19 @@ type agent struct {
 	cause string
 	// seldom says that all its runs are at least idleAfter apart: it has a connection only while they last.
 	seldom bool
-	// busy are the checks with a run that is not settled, each with the runs that it came with.
-	busy    map[*check.Check]*together
+	// busy are the checks, by their names, with a run that is not settled, each with the runs that it came with.
+	busy    map[string]*together
 	changes changes
 	// resultless are the checks of which it was told that their checker has no results.
-	resultless map[*check.Check]bool
+	resultless map[string]bool
 	// greeted is the connection whose health was asked, or need not be.
 	greeted uint64
 	// greeting ends the call that asks for it, and was not answered; nil if there is none.
 	greeting context.CancelFunc
 	// known says that health was told, and that no run has failed for the checker's fault since.
 	known bool
+	// retiring: it is not configured any more, and says so to root when its runs are settled.
+	retiring bool
 	probing
 }
 
@@ -98,11 +100,15 @@ func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent) *a
 	}
 	a := &agent{
 		env: e, incarnation: incarnation, self: self, spec: spec,
-		breaker: machine.NewBreaker(e.Config.Breaker.Failures, state),
-		seldom:  !slices.ContainsFunc(spec.Checks, func(c check.Check) bool { return c.Interval < idleAfter }),
+		breaker: machine.NewBreaker(e.config().Breaker.Failures, state),
+		seldom:  runsSeldom(spec),
 		probing: probing{gap: firstGap},
 	}
 	return a
+}
+
+func runsSeldom(spec *check.Agent) bool {
+	return !slices.ContainsFunc(spec.Checks, func(c check.Check) bool { return c.Interval < idleAfter })
 }
 
 func (a *agent) Receive(ctx actor.Context) {
@@ -127,6 +133,13 @@ func (a *agent) Receive(ctx actor.Context) {
 		if m.incarnation == a.incarnation {
 			a.probed(m)
 		}
+	case respec:
+		a.respec(m.spec)
+	case renew:
+		a.reconnect()
+	case retire:
+		a.retiring = true
+		a.leave()
 	}
 }
 
@@ -147,15 +160,15 @@ func (a *agent) stop() {
 func (a *agent) run(runs []check.Run) {
 	all := &together{runs: runs, left: len(runs)}
 	if a.busy == nil {
-		a.busy = make(map[*check.Check]*together, len(a.spec.Checks))
+		a.busy = make(map[string]*together, len(a.spec.Checks))
 	}
 	for _, run := range runs {
-		if a.busy[run.Check] != nil {
+		if a.busy[run.Check.Name] != nil {
 			a.report(run.Failed(check.Overrun, "the previous call of this check has not returned: it takes longer than its interval", 0))
 			a.ended(all)
 			continue
 		}
-		a.busy[run.Check] = all
+		a.busy[run.Check.Name] = all
 		a.start(run)
 	}
 }
@@ -221,12 +234,12 @@ func (a *agent) expectNothingNew() {
 
 func (a *agent) refusal() string {
 	return fmt.Sprintf("not asked: the checker at %s failed %d times in a row and is looked for every %v; the last failure: %s",
-		a.spec.Address, a.breaker.Failures(), a.env.Config.Breaker.Probe, a.cause)
+		a.spec.Address, a.breaker.Failures(), a.env.config().Breaker.Probe, a.cause)
 }
 
 func (a *agent) ask(run check.Run, permit machine.Permit) {
 	client := a.client
-	ctx := a.busy[run.Check].until(a.env.ctx, run.Deadline)
+	ctx := a.busy[run.Check.Name].until(a.env.ctx, run.Deadline)
 	m := &answered{incarnation: a.incarnation, run: run, permit: permit}
 	client.calls.Add(1)
 	a.env.call(a.self, func() any {
@@ -263,6 +276,7 @@ func (a *agent) answered(m *answered) {
 		outcome = machine.Untold
 	}
 	before := a.breaker.State()
+	a.breaker.SetThreshold(a.env.config().Breaker.Failures) // it may have changed
 	a.breaker.Report(m.permit, outcome)
 	switch {
 	case m.err == nil && m.answer.Nothing:
@@ -331,8 +345,8 @@ func (a *agent) report(status check.Status) {
 }
 
 func (a *agent) end(run check.Run) {
-	all := a.busy[run.Check]
-	delete(a.busy, run.Check)
+	all := a.busy[run.Check.Name]
+	delete(a.busy, run.Check.Name)
 	a.ended(all)
 }
 
@@ -345,16 +359,17 @@ func (a *agent) ended(all *together) {
 	if changes := a.changes.tell(all.runs); len(changes) > 0 {
 		a.env.Observe(ChecksChanged{Agent: a.spec.Name, Changes: changes})
 	}
+	a.leave()
 }
 
 // noResults tells, once, of a check whose checker has no results to offer. Most have none.
 func (a *agent) noResults(c *check.Check, detail string) {
-	if a.resultless[c] {
+	if a.resultless[c.Name] {
 		return
 	}
 	if a.resultless == nil {
-		a.resultless = make(map[*check.Check]bool)
+		a.resultless = make(map[string]bool)
 	}
-	a.resultless[c] = true
+	a.resultless[c.Name] = true
 	a.env.Observe(NoResults{Agent: a.spec.Name, Check: c.Name, Detail: detail})
 }

@@ -39,11 +39,12 @@ func BenchmarkAgent(b *testing.B) {
 func newAgentTurn(b *testing.B, spec *check.Agent) func([]check.Run) {
 	ctx, cancel := context.WithCancel(context.Background())
 	quiet := actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) })
-	e := &env{system: actor.NewActorSystem(quiet), ctx: ctx, cancel: cancel, Options: Options{
-		Config:  &config.Config{Breaker: config.Breaker{Failures: 5, Probe: time.Second}},
+	e := &env{
+		system: actor.NewActorSystem(quiet), ctx: ctx, cancel: cancel,
 		Dial:    func(*check.Agent) (Checker, error) { return prompt{}, nil },
 		Observe: func(Event) {},
-	}}
+	}
+	e.settings.Store(&Settings{Config: &config.Config{Breaker: config.Breaker{Failures: 5, Probe: time.Second}}})
 	left, done := 0, make(chan struct{}) // left is set while no runs are under way
 	e.poller = e.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
 		if m, ok := c.Message().(settled); ok {

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -22,14 +23,14 @@ type verdict struct {
 
 var well = verdict{available: true}
 
-// changes is what an agent knows of its checks' last statuses, for telling what changed. While all is well
+// changes is what an agent knows of its checks' last statuses, by their names, for telling what changed. While all is well
 // that is nothing; the zero changes are ready to use.
 type changes struct {
 	// told is what each check's status was when it was told last; those that are well are not in it, nor
 	// those of which nothing was told, for the first status of a check is a change unless all is well.
-	told map[*check.Check]verdict
+	told map[string]verdict
 	// untold are the checks that differ from that by now.
-	untold map[*check.Check]Change
+	untold map[string]Change
 }
 
 // note takes a status of a check. An open breaker has nothing to say of it: what was known stands.
@@ -37,12 +38,12 @@ func (c *changes) note(status check.Status) {
 	if status.Reason == check.CircuitOpen {
 		return
 	}
-	before, ill := c.told[status.Check]
+	before, ill := c.told[status.Check.Name]
 	if !ill {
 		before = well
 	}
 	if before == (verdict{available: status.Available, reason: status.Reason}) {
-		delete(c.untold, status.Check)
+		delete(c.untold, status.Check.Name)
 		return
 	}
 	detail := status.Detail
@@ -50,9 +51,9 @@ func (c *changes) note(status check.Status) {
 		detail = excerpt(status.Message)
 	}
 	if c.untold == nil {
-		c.untold = make(map[*check.Check]Change)
+		c.untold = make(map[string]Change)
 	}
-	c.untold[status.Check] = Change{Check: status.Check.Name, Available: status.Available, Reason: status.Reason, Detail: detail}
+	c.untold[status.Check.Name] = Change{Check: status.Check.Name, Available: status.Available, Reason: status.Reason, Detail: detail}
 }
 
 // tell returns what changed of the checks of some runs and was not told, in their order; nil if nothing
@@ -60,7 +61,7 @@ func (c *changes) note(status check.Status) {
 func (c *changes) tell(runs []check.Run) []Change {
 	var list []Change
 	for i := range runs {
-		chk := runs[i].Check
+		chk := runs[i].Check.Name
 		change, ok := c.untold[chk]
 		if !ok {
 			continue
@@ -72,15 +73,21 @@ func (c *changes) tell(runs []check.Run) []Change {
 	return list
 }
 
-func (c *changes) remember(chk *check.Check, v verdict) {
+func (c *changes) remember(chk string, v verdict) {
 	if v == well {
 		delete(c.told, chk)
 		return
 	}
 	if c.told == nil {
-		c.told = make(map[*check.Check]verdict)
+		c.told = make(map[string]verdict)
 	}
 	c.told[chk] = v
+}
+
+// forget forgets the checks that are no more.
+func (c *changes) forget(gone func(chk string) bool) {
+	maps.DeleteFunc(c.told, func(chk string, _ verdict) bool { return gone(chk) })
+	maps.DeleteFunc(c.untold, func(chk string, _ Change) bool { return gone(chk) })
 }
 
 // excerpt is as much of a checker's message as fits into a line of the log.

@@ -3,6 +3,7 @@ package actors
 import (
 	"time"
 
+	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/machine"
 	"github.com/serviceradar/poller/internal/wire"
@@ -154,3 +155,15 @@ type DeliveryFailed struct {
 
 // DeadLetter says: a message found nobody. What matters is sent again or filled in.
 type DeadLetter struct{ To, Type string }
+
+// Reloaded says: these settings are in effect. Nothing changed if Config is as before.
+type Reloaded struct {
+	Config *config.Config
+	// Added, Changed and Removed are names of agents, sorted.
+	Added, Changed, Removed []string
+	// Renewed counts TLS identities whose files changed.
+	Renewed int
+}
+
+// ReloadFailed says: there are new settings that can't be used; the present ones stay.
+type ReloadFailed struct{ Err error }

@@ -43,7 +43,7 @@ func (p *poller) send(b machine.Batch, now time.Time) {
 			cycle.SetDeadline(run.ID, run.Deadline)
 		}
 	}
-	p.env.send(p.agents[b.Agent], runChecks{runs: b.Runs})
+	p.env.send(p.agents[b.Agent.Name], runChecks{runs: b.Runs})
 }
 
 // startWaiting starts what waited and need not any more: results from where it is known by now, and
@@ -64,7 +64,7 @@ func (p *poller) startWaiting(now time.Time) {
 
 // noTurn says why a batch waited in vain.
 func (p *poller) noTurn(b machine.Batch) string {
-	limit := p.env.Config.Poll.MaxInFlight
+	limit := p.env.config().Poll.MaxInFlight
 	if b.Slow {
 		return fmt.Sprintf("not started: it timed out last time, and until the next run was due others that did so had "+
 			"the quarter of poll.max_in_flight = %d that such agents may have", limit)

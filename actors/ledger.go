@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/machine"
 	"github.com/serviceradar/poller/internal/wire"
@@ -14,6 +15,8 @@ import (
 // cycles, the runs that no cycle waits for, and the reports that the reporter has not confirmed. Root
 // keeps it and hands it to each incarnation of the poller, which alone uses it while it runs.
 type ledger struct {
+	// config is the configuration that schedule follows.
+	config   *config.Config
 	schedule *machine.Schedule
 	// open are the cycles that have begun and not closed, oldest first. They close in this order.
 	open []*machine.Cycle
@@ -76,7 +79,7 @@ func (r *report) state() map[string]string {
 // because they are being asked for, or are on their way to the reporter.
 func (l *ledger) lastSequence(run *check.Run) (string, bool) {
 	key := sequenceKey{run.Agent.Name, run.Check.Name}
-	return l.sequences[key], !l.pending[key] && !l.background.Has(run.Check)
+	return l.sequences[key], !l.pending[key] && !l.background.Has(run)
 }
 
 // nothingNew takes the sequence of an answer that has nothing to report, and so can't be lost.

@@ -57,9 +57,9 @@ func TestResultsGoIntoTheNewestCycle(t *testing.T) {
 	l := newLedger(nil, nil)
 	early := resultsOf("x", "1")
 	l.include(early)
-	first := machine.OpenCycle(0, time.Unix(0, 0), 0)
+	first := machine.OpenCycle(0, time.Unix(0, 0), time.Unix(0, 0), 0)
 	l.opened(first)
-	second := machine.OpenCycle(1, time.Unix(10, 0), 0)
+	second := machine.OpenCycle(1, time.Unix(10, 0), time.Unix(10, 0), 0)
 	l.opened(second)
 	l.include(resultsOf("y", ""))
 	for cycle, want := range map[*machine.Cycle]string{first: "x", second: "y"} {
@@ -80,7 +80,7 @@ func TestSequencesMoveWithTheirReports(t *testing.T) {
 	now := time.Unix(100, 0)
 	l := newLedger(nil, nil)
 	cycle := func(index int64, names ...string) (*machine.Cycle, []check.Status, wire.Report) {
-		c := machine.OpenCycle(index, time.Unix(index, 0), 0)
+		c := machine.OpenCycle(index, time.Unix(index, 0), time.Unix(index, 0), 0)
 		l.opened(c)
 		var r wire.Report
 		for _, name := range names {

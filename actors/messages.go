@@ -30,12 +30,47 @@ type (
 	agentUp struct{ name string }
 	// reporterUp: root → poller. The reporter was started again; what it was sent may be lost.
 	reporterUp struct{}
+	// reconfigured: root → poller. There are new settings.
+	reconfigured struct{}
 	// drain: root → poller. Start nothing more; close what is open when all have answered, by
 	// then at the latest; then say drained.
 	drain struct{ by time.Time }
 	// drained: poller → root. Everything is closed and taken.
 	drained struct{}
 )
+
+type (
+	// respec: root → agent. It is configured like this from now on.
+	respec struct{ spec *check.Agent }
+	// renew: root → agent. Its TLS files changed.
+	renew struct{}
+	// retire: poller → agent, which gets no more runs, because it is not configured any more. Say retired when all are
+	// settled.
+	retire struct{}
+	// retired: agent → root.
+	retired struct {
+		name        string
+		incarnation uint64
+	}
+	// look: System.Reload → watcher. Look for new settings, at once if somebody waits for it.
+	look struct{ waits waiter }
+	// lookDue: the watcher's timer → watcher.
+	lookDue struct{ incarnation uint64 }
+	// loaded: the watcher's call → watcher. No settings and no error mean that nothing changed.
+	loaded struct {
+		incarnation uint64
+		settings    *Settings
+		err         error
+	}
+	// reconfigure: watcher → root.
+	reconfigure struct {
+		settings *Settings
+		waiters  []waiter
+	}
+)
+
+// waiter is somebody who waits for the outcome of a reload; nil if nobody does. It has room for it.
+type waiter chan<- error
 
 type (
 	// answered: the agent's call → agent.

@@ -24,9 +24,9 @@ type poller struct {
 	self   *actor.PID
 	ledger *ledger
 	timer  *time.Timer
-	next   time.Time // when the timer was to fire
-	late   bool      // the last tick came late, and answers have been let in since
-	agents map[*check.Agent]*actor.PID
+	next   time.Time             // when the timer was to fire
+	late   bool                  // the last tick came late, and answers have been let in since
+	agents map[string]*actor.PID // by name
 	// down are the agents that can't answer; falls are the last failures of agents.
 	down  map[string]bool
 	falls map[string]fall
@@ -42,22 +42,33 @@ func newPoller(e *env, self *actor.PID, l *ledger, down map[string]bool, falls m
 	p := &poller{
 		env: e, self: self, ledger: l, down: down, falls: falls,
 		draining: !drainBy.IsZero(), drainBy: drainBy,
-		agents:   make(map[*check.Agent]*actor.PID, len(e.Config.Agents)),
-		statuses: machine.NewLane(e.Config.Poll.MaxInFlight),
-		results:  machine.NewLane(e.Config.Poll.MaxInFlight),
+		statuses: machine.NewLane(l.config.Poll.MaxInFlight),
+		results:  machine.NewLane(l.config.Poll.MaxInFlight),
 	}
-	for i := range e.Config.Agents {
-		agent := e.Config.Agents[i]
-		p.agents[agent] = e.pid(agentPrefix + agent.Name)
-	}
+	p.know(l.config.Agents)
 	return p
+}
+
+// know keeps where the agents' messages go, and nobody else's.
+func (p *poller) know(agents []*check.Agent) {
+	before := p.agents
+	p.agents = make(map[string]*actor.PID, len(agents))
+	for _, a := range agents {
+		pid := before[a.Name]
+		if pid == nil {
+			pid = p.env.pid(agentPrefix + a.Name)
+		}
+		p.agents[a.Name] = pid
+	}
 }
 
 func (p *poller) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		p.inherit()
-		p.advance(time.Now())
+		p.reconfigure(time.Now())
+	case reconfigured:
+		p.reconfigure(time.Now())
 	case tick:
 		p.tick(time.Now())
 	case reporterUp:
@@ -144,6 +155,9 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 		cycle = p.openCycle(slot, now)
 	}
 	for _, start := range slot.Starts {
+		if p.agents[start.Agent.Name] == nil {
+			continue // it is not configured any more
+		}
 		b := machine.Batch{Agent: start.Agent, Runs: make([]check.Run, 0, len(start.Checks)), Latest: p.ledger.schedule.Latest(slot)}
 		for _, c := range start.Checks {
 			run := check.Run{Agent: start.Agent, Check: c, Due: slot.Due, Deadline: p.ledger.schedule.LatestOf(slot, c)}
@@ -182,15 +196,14 @@ func (p *poller) startResults(run check.Run, now time.Time) {
 
 func (p *poller) openCycle(slot machine.Slot, now time.Time) *machine.Cycle {
 	// The planned begin, on the wall clock as it goes now.
-	at := p.ledger.schedule.Begin(slot.Cycle)
-	cycle := p.openCycleAt(slot.Cycle, now.Add(at.Sub(now)))
+	cycle := p.openCycleAt(slot.Cycle, slot.Begin, now.Add(slot.Begin.Sub(now)))
 	cycle.Grow(slot.Runs)
 	return cycle
 }
 
-func (p *poller) openCycleAt(index int64, at time.Time) *machine.Cycle {
+func (p *poller) openCycleAt(index int64, begin, at time.Time) *machine.Cycle {
 	at, setBack := p.ledger.stamp(at.Round(0))
-	cycle := machine.OpenCycle(index, at, p.grace())
+	cycle := machine.OpenCycle(index, begin, at, p.grace())
 	p.ledger.opened(cycle)
 	if setBack > 0 {
 		p.env.Observe(ClockSetBack{By: setBack})
@@ -200,7 +213,7 @@ func (p *poller) openCycleAt(index int64, at time.Time) *machine.Cycle {
 
 // grace is how long after its deadline a run's status may still come.
 func (p *poller) grace() time.Duration {
-	return min(max(p.env.Config.Poll.Interval/10, 100*time.Millisecond), time.Second)
+	return min(max(p.env.config().Poll.Interval/10, 100*time.Millisecond), time.Second)
 }
 
 func (p *poller) settled(m settled, now time.Time) {
@@ -281,7 +294,7 @@ func (p *poller) drain(by, now time.Time) {
 // closeCycles closes the oldest cycles that are complete; when draining has used up its time, all.
 func (p *poller) closeCycles(now time.Time) {
 	if len(p.ledger.open) == 0 && len(p.ledger.ended) > 0 && p.drained(now) {
-		p.openCycleAt(p.ledger.schedule.Cycle(), now) // there will be no other for what has ended
+		p.openCycleAt(p.ledger.schedule.Cycle(), now, now) // there will be no other for what has ended
 	}
 	for len(p.ledger.open) > 0 {
 		oldest := p.ledger.open[0]
@@ -299,20 +312,18 @@ func (p *poller) closeCycles(now time.Time) {
 // still has the cycle or its reports, and the next incarnation goes on from there.
 func (p *poller) close(c *machine.Cycle, now time.Time) {
 	statuses := c.Close("the poller was stopped before the answer came")
-	reports, err := p.env.Identity.Reports(c.Time(), statuses)
+	reports, err := p.env.identity().Reports(c.Time(), statuses)
 	p.ledger.closed(c, statuses, reports, now, func(n uint64) string {
-		return fmt.Sprintf("%s/%s/%d", p.env.Identity.PollerID, p.env.Boot, n)
+		return fmt.Sprintf("%s/%s/%d", p.env.identity().PollerID, p.env.Boot, n)
 	})
 	p.sendReports(now)
 	if err != nil {
 		p.env.Observe(ReportDropped{ID: fmt.Sprintf("of cycle %d", c.Index()), Cause: err.Error()})
 	}
-	for _, r := range p.ledger.surplus(now.Add(-p.env.Config.Poll.Interval * 3 / 2)) { // about two, whatever the cycles took
+	for _, r := range p.ledger.surplus(now.Add(-p.env.config().Poll.Interval * 3 / 2)) { // about two, whatever the cycles took
 		p.env.Observe(ReportDropped{ID: r.id, Cause: "the reporter did not take it in two poll intervals"})
 	}
-	// The cycle that takes what is left at the stop has begun before its time.
-	took := max(0, now.Sub(p.ledger.schedule.Begin(c.Index())))
-	p.env.Observe(summary(c, statuses, took))
+	p.env.Observe(summary(c, statuses, now.Sub(c.Begin())))
 }
 
 // sendReports sends the reports of the oldest cycle that are not taken: at first, and again when the reporter has
@@ -328,7 +339,7 @@ func (p *poller) sendReports(now time.Time) {
 
 // resendAfter leaves time for two tries before a report is surplus.
 func (p *poller) resendAfter() time.Duration {
-	return min(resendAfter, p.env.Config.Poll.Interval/2)
+	return min(resendAfter, p.env.config().Poll.Interval/2)
 }
 
 // drained tells whether no more statuses are waited for because the poller is to stop. Results that

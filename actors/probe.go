@@ -44,7 +44,7 @@ func (a *agent) probeLater() {
 		a.probe.Stop()
 	}
 	a.probes++
-	d, since := a.env.Config.Breaker.Probe, time.Since(a.env.began)
+	d, since := a.env.config().Breaker.Probe, time.Since(a.env.began)
 	d = (since + d).Truncate(d/probeMoments) - since
 	a.probe = a.env.after(d, a.self, probeDue{incarnation: a.incarnation, n: a.probes})
 }
@@ -59,7 +59,7 @@ func (a *agent) look() {
 	if now := time.Now(); !now.Before(a.fresh) || a.found && a.spec.HealthService == check.NoHealth {
 		a.lookAway()
 		a.hangUp()
-		a.fresh = now.Add(a.gap - a.env.Config.Breaker.Probe/probeMoments) // probes keep their time only so far
+		a.fresh = now.Add(a.gap - a.env.config().Breaker.Probe/probeMoments) // probes keep their time only so far
 		a.gap = laterGap
 	}
 	if a.looking != nil {
@@ -72,7 +72,7 @@ func (a *agent) look() {
 }
 
 func (a *agent) startLook() {
-	client, probe := a.client, a.env.Config.Breaker.Probe
+	client, probe := a.client, a.env.config().Breaker.Probe
 	ctx, cancel := context.WithTimeout(a.env.ctx, max(probe, laterGap))
 	n := a.probes
 	a.looking, a.lookingFor = cancel, n
@@ -131,7 +131,7 @@ func (a *agent) greet() {
 	}
 	a.greeted = connection
 	client := a.client
-	ctx, cancel := context.WithTimeout(a.env.ctx, a.env.Config.Breaker.Probe)
+	ctx, cancel := context.WithTimeout(a.env.ctx, a.env.config().Breaker.Probe)
 	if a.greeting != nil {
 		a.greeting() // that was another connection
 	}

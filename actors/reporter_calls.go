@@ -46,7 +46,7 @@ func (e *env) deliver(ctx context.Context, m *delivered) error {
 			if err != nil || !ok {
 				return err
 			}
-			m.report, m.part = id, wire.Delivery{ID: id, Body: body, Limit: e.Identity.MaxMessage}
+			m.report, m.part = id, wire.Delivery{ID: id, Body: body, Limit: e.identity().MaxMessage}
 		}
 		began := time.Now()
 		err := e.Core.Deliver(ctx, m.part)
@@ -66,7 +66,7 @@ func (e *env) deliverMeanwhile(ctx context.Context, reports []report, m *deliver
 		var took []time.Duration
 		var failed error
 		for i := 0; i < len(reports) && failed == nil; i++ {
-			m.part = wire.Delivery{ID: reports[i].id, Body: reports[i].body, Limit: e.Identity.MaxMessage}
+			m.part = wire.Delivery{ID: reports[i].id, Body: reports[i].body, Limit: e.identity().MaxMessage}
 			began := time.Now()
 			failed = e.Core.Deliver(ctx, m.part)
 			took = append(took, time.Since(began))

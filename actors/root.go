@@ -8,6 +8,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/machine"
 )
 
@@ -70,6 +71,10 @@ func (r *root) Receive(ctx actor.Context) {
 		r.respawn(ctx, m)
 	case ping:
 		close(m.alive)
+	case reconfigure:
+		r.reconfigure(ctx, m)
+	case retired:
+		r.retired(ctx, m)
 	case stop:
 		r.beginStop(ctx, m)
 	case drained:
@@ -88,26 +93,37 @@ func (r *root) Receive(ctx actor.Context) {
 }
 
 func (r *root) start(ctx actor.Context) {
-	cfg := r.env.Config
+	cfg := r.env.config()
 	r.ledger = newLedger(machine.NewSchedule(cfg.Agents, cfg.Poll.Interval, cfg.Poll.Rate, time.Now()), r.env.State)
+	r.ledger.config = cfg
 	r.adopt(ctx, reporterName, func(n uint64) actor.Actor { return newReporter(r.env, n, r.env.reporter) })
-	for i := range cfg.Agents {
-		agent := cfg.Agents[i]
-		name := agentPrefix + agent.Name
-		r.adopt(ctx, name, func(n uint64) actor.Actor { return newAgent(r.env, n, r.env.pid(name), agent) })
+	for _, agent := range cfg.Agents {
+		r.adoptAgent(ctx, agent)
 	}
 	r.adopt(ctx, pollerName, func(uint64) actor.Actor {
 		return newPoller(r.env, r.env.poller, r.ledger, maps.Clone(r.down), maps.Clone(r.falls), r.drainBy())
 	})
+	if r.env.load != nil {
+		r.adopt(ctx, watcherName, func(n uint64) actor.Actor { return newWatcher(r.env, n, r.env.watcher) })
+	}
 }
 
-func (r *root) adopt(ctx actor.Context, name string, produce func(incarnation uint64) actor.Actor) {
-	cfg := r.env.Config.Restart
-	c := &child{name: name, produce: produce, restarts: machine.NewRestarts(machine.RestartPolicy{
-		Initial: cfg.Initial, Max: cfg.Max, Budget: cfg.Budget, Window: cfg.Window,
-	})}
+func (r *root) adopt(ctx actor.SpawnerContext, name string, produce func(incarnation uint64) actor.Actor) {
+	c := &child{name: name, produce: produce, restarts: machine.NewRestarts(r.env.restartPolicy())}
 	r.children[name] = c
 	r.spawn(ctx, c)
+}
+
+func (r *root) adoptAgent(ctx actor.SpawnerContext, spec *check.Agent) {
+	c := &child{name: agentPrefix + spec.Name, spec: spec, restarts: machine.NewRestarts(r.env.restartPolicy())}
+	c.produce = func(n uint64) actor.Actor { return newAgent(r.env, n, r.env.pid(c.name), c.spec) }
+	r.children[c.name] = c
+	r.spawn(ctx, c)
+}
+
+func (e *env) restartPolicy() machine.RestartPolicy {
+	cfg := e.config().Restart
+	return machine.RestartPolicy{Initial: cfg.Initial, Max: cfg.Max, Budget: cfg.Budget, Window: cfg.Window}
 }
 
 func (r *root) beginStop(ctx actor.Context, m stop) {
@@ -147,7 +163,7 @@ func (r *root) closePoller(ctx actor.Context) {
 func (r *root) needs(c *child) bool {
 	switch r.stage {
 	case running:
-		return true
+		return !c.gone
 	case draining:
 		return c.name == pollerName || c.name == reporterName
 	case closingPoller, finishing:

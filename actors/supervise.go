@@ -9,6 +9,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/machine"
 )
 
@@ -25,7 +26,10 @@ type child struct {
 	running     bool
 	restarts    *machine.Restarts
 	failure     *crash // why it is going down, while it is
-	timer       *time.Timer
+	// spec is an agent's. Gone says that it is not configured any more; leaving, that it was stopped for that.
+	spec          *check.Agent
+	gone, leaving bool
+	timer         *time.Timer
 }
 
 // crash is what supervised re-panics with, so that the stack is not lost.
@@ -91,6 +95,10 @@ func (r *root) spawn(ctx actor.SpawnerContext, c *child) {
 // terminated takes the end of a child.
 func (r *root) terminated(ctx actor.Context, c *child) {
 	c.running = false
+	if r.stage == running && (c.gone || c.leaving) {
+		r.left(ctx, c)
+		return
+	}
 	if !r.needs(c) {
 		r.advanceStop(ctx)
 		return
@@ -109,7 +117,7 @@ func (r *root) terminated(ctx actor.Context, c *child) {
 
 func (r *root) respawn(ctx actor.Context, m respawn) {
 	c := r.children[m.name]
-	if c.running || c.incarnation != m.incarnation || !r.needs(c) {
+	if c == nil || c.running || c.incarnation != m.incarnation || !r.needs(c) {
 		return
 	}
 	r.revive(ctx, c)

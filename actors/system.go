@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -80,11 +81,24 @@ type Options struct {
 	Dial  func(*check.Agent) (Checker, error)
 	Core  Core
 	Spool Spool
+	// Load returns the settings as they are to be by now, agents that did not change as in the present ones; nil if
+	// nothing did. An error changes nothing. It is called by one goroutine at a time, and may block until ctx ends. Without
+	// Load there is no Reload.
+	Load func(ctx context.Context, present *config.Config) (*Settings, error)
 	// State is what the spool kept of the states of earlier processes; nil if nothing.
 	State   map[string]string
 	Observe Observer
 	// Log takes what the framework itself logs.
 	Log *slog.Logger
+}
+
+// Settings are what can change while a System runs.
+type Settings struct {
+	Config *config.Config
+	// Identity is who reports.
+	Identity wire.Identity
+	// Renewed are the TLS identities whose files changed: connections with them are made again.
+	Renewed []check.TLS
 }
 
 // System is a running tree of actors.
@@ -95,13 +109,20 @@ type System struct {
 	ended   chan struct{} // closed when the calls have ended, too
 }
 
-// env is what all actors share; nothing in it changes.
+// env is what all actors share; nothing in it changes but the settings.
 type env struct {
-	Options
-	system *actor.ActorSystem
+	Boot     string
+	Dial     func(*check.Agent) (Checker, error)
+	Core     Core
+	Spool    Spool
+	State    map[string]string
+	Observe  Observer
+	load     func(ctx context.Context, present *config.Config) (*Settings, error)
+	settings atomic.Pointer[Settings]
+	system   *actor.ActorSystem
 	// root, poller and reporter are where messages to them go, running or not. A PID remembers
 	// its actor, so these are kept.
-	root, poller, reporter *actor.PID
+	root, poller, reporter, watcher *actor.PID
 	// turn is full while a call reads the spool's oldest report, delivers it or lets it go: one at a time, also
 	// when the reporter was restarted while its predecessor's is under way.
 	turn chan struct{}
@@ -119,6 +140,7 @@ const (
 	rootName     = "root"
 	pollerName   = "poller"
 	reporterName = "reporter"
+	watcherName  = "watcher"
 	agentPrefix  = "agent/"
 )
 
@@ -130,7 +152,11 @@ func init() { cmap.SHARD_COUNT = 1 }
 // Start starts the tree. The first cycle begins at once.
 func Start(o Options) (*System, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &env{Options: o, turn: make(chan struct{}, 1), ctx: ctx, cancel: cancel, began: time.Now()}
+	e := &env{
+		Boot: o.Boot, Dial: o.Dial, Core: o.Core, Spool: o.Spool, State: o.State, Observe: o.Observe, load: o.Load,
+		turn: make(chan struct{}, 1), ctx: ctx, cancel: cancel, began: time.Now(),
+	}
+	e.settings.Store(&Settings{Config: o.Config, Identity: o.Identity})
 	e.system = actor.NewActorSystem(
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return o.Log }),
 		// The framework would print messages that found nobody with all they hold.
@@ -142,7 +168,7 @@ func Start(o Options) (*System, error) {
 			o.Observe(DeadLetter{To: d.PID.GetId(), Type: fmt.Sprintf("%T", d.Message)})
 		}
 	})
-	e.root, e.poller, e.reporter = e.system.NewLocalPID(rootName), e.pid(pollerName), e.pid(reporterName)
+	e.root, e.poller, e.reporter, e.watcher = e.system.NewLocalPID(rootName), e.pid(pollerName), e.pid(reporterName), e.pid(watcherName)
 	s := &System{env: e, stopped: make(chan struct{}), ended: make(chan struct{})}
 	props := actor.PropsFromProducer(func() actor.Actor { return newRoot(e, s.stopped) }, actor.WithDispatcher(&e.workers))
 	if _, err := e.system.Root.SpawnNamed(props, rootName); err != nil {
@@ -159,7 +185,7 @@ func Start(o Options) (*System, error) {
 // a deadline the configured shutdown_timeout holds. A second call waits for the first.
 func (s *System) Stop(ctx context.Context) error {
 	now := time.Now()
-	left := s.env.Config.ShutdownTimeout
+	left := s.env.config().ShutdownTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		left = deadline.Sub(now)
 	} else {
@@ -214,6 +240,12 @@ func (s *System) Alive(ctx context.Context) error {
 		return errors.New("the root actor does not answer")
 	}
 }
+
+// config returns the configuration as it is now.
+func (e *env) config() *config.Config { return e.settings.Load().Config }
+
+// identity returns who reports, as it is now.
+func (e *env) identity() *wire.Identity { return &e.settings.Load().Identity }
 
 func (e *env) send(to *actor.PID, message any) { e.system.Root.Send(to, message) }
 

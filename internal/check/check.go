@@ -79,6 +79,12 @@ func (c *Check) IsSync() bool { return c.Type == TypeSync || strings.Contains(c.
 // HasResults tells whether the check is asked for results, rather than for its status.
 func (c *Check) HasResults() bool { return c.Method != GetStatus }
 
+// AsksTheSame tells whether another check of the same name asks the same in the same way, whenever it does so.
+func (c *Check) AsksTheSame(other Check) bool {
+	other.Interval, other.Timeout = c.Interval, c.Timeout
+	return *c == other
+}
+
 // Sequence is where the results of a check stand: what its checker is to be asked from next time.
 type Sequence struct{ Agent, Check, Value string }
 

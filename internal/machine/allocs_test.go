@@ -38,7 +38,7 @@ func scheduleStep(agents []*check.Agent) func() {
 
 // cycleRun adds a run to a cycle with room for it, starts it and gives it its status.
 func cycleRun(agent *check.Agent) func() {
-	c := machine.OpenCycle(1, start, time.Second)
+	c := machine.OpenCycle(1, start, start, time.Second)
 	c.Grow(2000)
 	return func() {
 		run := c.Add(check.Run{Agent: agent, Check: &agent.Checks[0], Due: start, Deadline: start.Add(interval)})
@@ -48,7 +48,7 @@ func cycleRun(agent *check.Agent) func() {
 }
 
 func cycleTimer(agents []*check.Agent) func() {
-	c := machine.OpenCycle(1, start, time.Second)
+	c := machine.OpenCycle(1, start, start, time.Second)
 	for i := range agents {
 		c.Add(check.Run{Agent: agents[i], Check: &agents[i].Checks[0], Due: start, Deadline: start.Add(interval)})
 	}

@@ -13,23 +13,28 @@ const NoCycle = -1
 // Background keeps the runs that no cycle waits for: those of results, which may take longer than a
 // cycle. Their statuses go into the cycle that is open when they end. The zero Background is empty.
 type Background struct {
-	runs   map[int]*pending     // by Seq
-	expiry expiry               // the same
-	checks map[*check.Check]int // how many runs there are of each
+	runs   map[int]*pending  // by Seq
+	expiry expiry            // the same
+	checks map[checkName]int // how many runs there are of each
 	next   int
 }
+
+// checkName tells checks apart, also across a change of the configuration.
+type checkName struct{ agent, check string }
+
+func nameOf(run *check.Run) checkName { return checkName{run.Agent.Name, run.Check.Name} }
 
 // Add takes a run in and returns it with its ID.
 func (b *Background) Add(run check.Run) check.Run {
 	if b.runs == nil {
-		b.runs, b.checks = make(map[int]*pending), make(map[*check.Check]int)
+		b.runs, b.checks = make(map[int]*pending), make(map[checkName]int)
 	}
 	run.ID = check.RunID{Cycle: NoCycle, Seq: b.next}
 	b.next++
 	p := &pending{Run: run}
 	b.runs[run.ID.Seq] = p
 	b.expiry.add(p)
-	b.checks[run.Check]++
+	b.checks[nameOf(&run)]++
 	return run
 }
 
@@ -54,8 +59,9 @@ func (b *Background) End(id check.RunID) bool {
 // forget lets go of a run that is not in expiry any more.
 func (b *Background) forget(p *pending) {
 	delete(b.runs, p.ID.Seq)
-	if b.checks[p.Check]--; b.checks[p.Check] == 0 {
-		delete(b.checks, p.Check)
+	name := nameOf(&p.Run)
+	if b.checks[name]--; b.checks[name] == 0 {
+		delete(b.checks, name)
 	}
 }
 
@@ -66,8 +72,8 @@ func (b *Background) seq(id check.RunID) int {
 	return id.Seq
 }
 
-// Has tells whether a run of a check is under way.
-func (b *Background) Has(c *check.Check) bool { return b.checks[c] > 0 }
+// Has tells whether a run of the same check is under way.
+func (b *Background) Has(run *check.Run) bool { return b.checks[nameOf(run)] > 0 }
 
 // Len returns how many runs are under way.
 func (b *Background) Len() int { return len(b.runs) }

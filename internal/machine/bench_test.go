@@ -105,7 +105,7 @@ func newCycleDriver(agents, silent int) *cycleDriver {
 }
 
 func (d *cycleDriver) cycle(b *testing.B) {
-	d.c, d.now = machine.OpenCycle(1, start, time.Second), start
+	d.c, d.now = machine.OpenCycle(1, start, start, time.Second), start
 	d.c.Grow(d.slots[0].Runs)
 	for i := range d.slots {
 		d.until(d.slots[i].Due)

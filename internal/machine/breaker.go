@@ -75,6 +75,15 @@ func NewBreaker(threshold int, state BreakerState) *Breaker {
 	return &Breaker{threshold: threshold, state: state, generation: 1}
 }
 
+// SetThreshold changes how many failures in a row open the breaker, from the next one on.
+func (b *Breaker) SetThreshold(threshold int) { b.threshold = threshold }
+
+// Reset closes the breaker: it is about another checker from now on, of which nothing is known.
+func (b *Breaker) Reset() {
+	b.state, b.trials, b.failures = Closed, 0, 0
+	b.generation++
+}
+
 // State returns the breaker's state.
 func (b *Breaker) State() BreakerState { return b.state }
 

@@ -13,6 +13,7 @@ import (
 // every run has its status. What a run costs it grows only with the logarithm of how many are without a status.
 type Cycle struct {
 	index    int64
+	begin    time.Time
 	time     time.Time
 	statuses []check.Status
 	runs     []*pending // by their statuses' places; nil for those that have one
@@ -22,10 +23,10 @@ type Cycle struct {
 	grace    time.Duration
 }
 
-// OpenCycle returns an empty cycle. Wall is the cycle's time on the wall clock, which core will
-// see. A run that has no status grace after its deadline is expired.
-func OpenCycle(index int64, wall time.Time, grace time.Duration) *Cycle {
-	return &Cycle{index: index, time: wall, grace: grace}
+// OpenCycle returns an empty cycle that was planned to begin at begin. Wall is the cycle's time on the wall clock,
+// which core will see. A run that has no status grace after its deadline is expired.
+func OpenCycle(index int64, begin, wall time.Time, grace time.Duration) *Cycle {
+	return &Cycle{index: index, begin: begin, time: wall, grace: grace}
 }
 
 // Grow makes room for so many more runs, so that to add them copies nothing.
@@ -35,6 +36,9 @@ func (c *Cycle) Grow(runs int) {
 
 // Index returns the cycle's number.
 func (c *Cycle) Index() int64 { return c.index }
+
+// Begin returns when the cycle was planned to begin.
+func (c *Cycle) Begin() time.Time { return c.begin }
 
 // Time returns the cycle's time on the wall clock.
 func (c *Cycle) Time() time.Time { return c.time }

@@ -34,7 +34,7 @@ func (s *cycleScript) do(t *testing.T, d *datadriven.TestData) string {
 	case "open":
 		var index int64
 		d.ScanArgs(t, "index", &index)
-		s.c = machine.OpenCycle(index, start, durationArg(t, d, "grace"))
+		s.c = machine.OpenCycle(index, start, start, durationArg(t, d, "grace"))
 		s.runs = nil
 		return s.state()
 	case "add":

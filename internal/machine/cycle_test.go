@@ -32,7 +32,7 @@ func TestCycleGivesOneStatusEach(t *testing.T) {
 			grace:  time.Duration(rapid.IntRange(0, 2).Draw(t, "grace")) * time.Second,
 			agents: []check.Agent{{Name: "web"}, {Name: "db"}, {Name: "dns"}},
 		}
-		m.c = machine.OpenCycle(42, start, m.grace)
+		m.c = machine.OpenCycle(42, start, start, m.grace)
 		m.c.Grow(rapid.IntRange(0, 9).Draw(t, "room"))
 		t.Repeat(map[string]func(*rapid.T){
 			"":         m.check,
@@ -190,7 +190,7 @@ func TestCycleIncludes(t *testing.T) {
 		run := check.Run{ID: check.RunID{Cycle: machine.NoCycle, Seq: seq}, Agent: agent, Check: &check.Check{Method: check.GetResults}}
 		return run.Answered(check.Answer{Available: true, Sequence: "7"}, time.Second)
 	}
-	c := machine.OpenCycle(4, start, 0)
+	c := machine.OpenCycle(4, start, start, 0)
 	c.Include(background(0)) // the id of the run that is added next, but for the cycle
 	first := c.Add(check.Run{Agent: agent, Check: &check.Check{}, Deadline: start})
 	c.Include(background(7))
@@ -224,7 +224,7 @@ func TestCycleIncludes(t *testing.T) {
 // A status of another cycle is never taken for one of this.
 func TestCycleRefusesStrangers(t *testing.T) {
 	t.Parallel()
-	c := machine.OpenCycle(4, start, 0)
+	c := machine.OpenCycle(4, start, start, 0)
 	run := c.Add(check.Run{Agent: &check.Agent{}, Check: &check.Check{}, Deadline: start})
 	run.ID.Cycle = 3
 	if panics(func() { c.Fill(run.Failed(check.Timeout, "", 0)) }) == nil {

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -16,9 +17,9 @@ const slowShare = 4
 // go first that have not been polled for longest, so that each has its turn.
 type Lane struct {
 	limit  int
-	polled map[*check.Agent]turn
+	polled map[string]turn // by agents' names, as slow is
 	// slow are the agents that timed out, and when they were polled last.
-	slow       map[*check.Agent]time.Time
+	slow       map[string]time.Time
 	slowPolled int
 	// waiting are the batches that were due while there was no room: of slow agents in the order of
 	// their turns, of others those first that can wait least.
@@ -49,13 +50,21 @@ type Batch struct {
 
 // NewLane returns a lane with places for limit agents, at least one.
 func NewLane(limit int) *Lane {
-	return &Lane{limit: max(1, limit), polled: make(map[*check.Agent]turn), slow: make(map[*check.Agent]time.Time)}
+	return &Lane{limit: max(1, limit), polled: make(map[string]turn), slow: make(map[string]time.Time)}
+}
+
+// Resize changes how many places there are, at least one. Those who have one keep it.
+func (l *Lane) Resize(limit int) { l.limit = max(1, limit) }
+
+// Retain forgets of agents that are gone that they were slow.
+func (l *Lane) Retain(is func(agent string) bool) {
+	maps.DeleteFunc(l.slow, func(agent string, _ time.Time) bool { return !is(agent) })
 }
 
 // Enter takes a batch. If it returns true its runs start now, and for each Ended has to be called;
 // else the batch waits for Next.
 func (l *Lane) Enter(b Batch, now time.Time) bool {
-	since, slow := l.slow[b.Agent]
+	since, slow := l.slow[b.Agent.Name]
 	b.Slow = slow
 	if l.mayBegin(b) {
 		l.begin(b, now)
@@ -65,7 +74,7 @@ func (l *Lane) Enter(b Batch, now time.Time) bool {
 		l.due = until
 	}
 	if slow {
-		l.slowWaiting = insert(l.slowWaiting, b, func(x Batch) bool { return l.slow[x.Agent].After(since) })
+		l.slowWaiting = insert(l.slowWaiting, b, func(x Batch) bool { return l.slow[x.Agent.Name].After(since) })
 	} else {
 		l.waiting = insert(l.waiting, b, func(x Batch) bool { return x.Latest.After(b.Latest) })
 	}
@@ -88,39 +97,39 @@ func (l *Lane) mayBegin(b Batch) bool {
 	if len(l.polled) < l.limit && (!b.Slow || l.slowPolled < max(1, l.limit/slowShare)) {
 		return true
 	}
-	_, has := l.polled[b.Agent]
+	_, has := l.polled[b.Agent.Name]
 	return has
 }
 
 // begin gives a batch's agent a place, unless it has one.
 func (l *Lane) begin(b Batch, now time.Time) {
-	t, has := l.polled[b.Agent]
+	t, has := l.polled[b.Agent.Name]
 	if !has {
 		t = turn{began: now, slow: b.Slow}
-		delete(l.slow, b.Agent) // until it times out again
+		delete(l.slow, b.Agent.Name) // until it times out again
 		if t.slow {
 			l.slowPolled++
 		}
 	}
 	t.runs += len(b.Runs)
-	l.polled[b.Agent] = t
+	l.polled[b.Agent.Name] = t
 }
 
 // Ended takes the end of a run that was started, and whether it kept its place for as long as it could.
 // An agent gives its place up with the last.
 func (l *Lane) Ended(agent *check.Agent, timedOut bool) {
-	t, has := l.polled[agent]
+	t, has := l.polled[agent.Name]
 	if !has {
 		return // a run that was not started
 	}
 	if timedOut {
-		l.slow[agent] = t.began
+		l.slow[agent.Name] = t.began
 	}
 	if t.runs--; t.runs > 0 {
-		l.polled[agent] = t
+		l.polled[agent.Name] = t
 		return
 	}
-	delete(l.polled, agent)
+	delete(l.polled, agent.Name)
 	if t.slow {
 		l.slowPolled--
 	}

@@ -16,7 +16,7 @@ type laneModel struct {
 	lane    *machine.Lane
 	limit   int
 	now     time.Time
-	agents  []check.Agent
+	agents  []*check.Agent
 	runs    map[*check.Agent]int  // of polled agents
 	hadSlow map[*check.Agent]bool // polled agents that were slow when they got their place
 	slow    map[*check.Agent]bool // agents that timed out since
@@ -25,7 +25,7 @@ type laneModel struct {
 }
 
 func (m *laneModel) batch(t *rapid.T) machine.Batch {
-	agent := &m.agents[rapid.IntRange(0, len(m.agents)-1).Draw(t, "agent")]
+	agent := m.agents[rapid.IntRange(0, len(m.agents)-1).Draw(t, "agent")]
 	b := machine.Batch{
 		Agent:  agent,
 		Latest: m.now.Add(time.Duration(rapid.IntRange(1, 10).Draw(t, "latest")) * time.Second),
@@ -84,7 +84,7 @@ func TestLane(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := &laneModel{
-			limit: rapid.IntRange(1, 9).Draw(t, "limit"), now: start, agents: make([]check.Agent, 12),
+			limit: rapid.IntRange(1, 9).Draw(t, "limit"), now: start, agents: numbered(12, 0, 0),
 			runs: make(map[*check.Agent]int), hadSlow: make(map[*check.Agent]bool), slow: make(map[*check.Agent]bool),
 		}
 		m.lane = machine.NewLane(m.limit)
@@ -102,7 +102,7 @@ func TestLane(t *testing.T) {
 				}
 			},
 			"end": func(t *rapid.T) {
-				agent := &m.agents[rapid.IntRange(0, len(m.agents)-1).Draw(t, "agent")]
+				agent := m.agents[rapid.IntRange(0, len(m.agents)-1).Draw(t, "agent")]
 				timedOut := rapid.Bool().Draw(t, "timed out")
 				m.lane.Ended(agent, timedOut)
 				if m.runs[agent] == 0 {
@@ -131,6 +131,22 @@ func TestLane(t *testing.T) {
 				}
 				m.startWaiting(t)
 			},
+			"resize": func(t *rapid.T) {
+				if len(m.runs) > 0 { // or more may be polled than there are places, for a while
+					return
+				}
+				m.limit = rapid.IntRange(1, 9).Draw(t, "limit")
+				m.lane.Resize(m.limit)
+			},
+			"retain": func(t *rapid.T) {
+				gone := m.agents[rapid.IntRange(0, len(m.agents)-1).Draw(t, "agent")]
+				for _, b := range m.lane.Remove(func(b machine.Batch) bool { return b.Agent == gone }) {
+					m.leave(t, b)
+				}
+				m.lane.Retain(func(agent string) bool { return agent != gone.Name })
+				delete(m.slow, gone)
+				m.startWaiting(t)
+			},
 			"": func(t *rapid.T) {
 				if len(m.runs) > m.limit || m.slowPolled() > max(1, m.limit/4) {
 					t.Fatalf("%d polled, %d of them slow; the limit is %d", len(m.runs), m.slowPolled(), m.limit)
@@ -154,7 +170,7 @@ func TestLaneWithManySlow(t *testing.T) {
 		inTurn              = limit / 4 * 2 // of those that hang, in a cycle
 		allInTurn           = (hung + inTurn - 1) / inTurn
 	)
-	m := manySlow{lane: machine.NewLane(limit), agents: make([]check.Agent, agents), hung: hung, last: make([]int, agents)}
+	m := manySlow{lane: machine.NewLane(limit), agents: numbered(agents, 0, 0), hung: hung, last: make([]int, agents)}
 	for cycle := range 40 {
 		soundAtOnce := m.cycle(cycle)
 		if cycle < 3 {
@@ -174,7 +190,7 @@ func TestLaneWithManySlow(t *testing.T) {
 // manySlow drives a lane with agents, the first of which hang.
 type manySlow struct {
 	lane    *machine.Lane
-	agents  []check.Agent
+	agents  []*check.Agent
 	hung    int
 	last    []int // the cycle in which an agent was polled last
 	hanging []int
@@ -196,7 +212,7 @@ func (m *manySlow) cycle(cycle int) (soundAtOnce int) {
 	m.timeOut(now, begin)
 	soundAtOnce = 0
 	for i := range m.agents {
-		b := machine.Batch{Agent: &m.agents[i], Runs: []check.Run{{Agent: &m.agents[i], ID: check.RunID{Seq: i}}}, Latest: now.Add(10 * time.Second)}
+		b := machine.Batch{Agent: m.agents[i], Runs: []check.Run{{Agent: m.agents[i], ID: check.RunID{Seq: i}}}, Latest: now.Add(10 * time.Second)}
 		if m.lane.Enter(b, now) {
 			begin(b)
 		}
@@ -211,7 +227,7 @@ func (m *manySlow) timeOut(now time.Time, begin func(machine.Batch)) {
 	hanging := m.hanging
 	m.hanging = nil
 	for _, i := range hanging {
-		m.lane.Ended(&m.agents[i], true)
+		m.lane.Ended(m.agents[i], true)
 	}
 	m.lane.Overdue(now)
 	for b, ok := m.lane.Next(now); ok; b, ok = m.lane.Next(now) {

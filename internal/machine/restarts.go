@@ -25,6 +25,9 @@ type Restarts struct {
 // NewRestarts returns an empty history.
 func NewRestarts(policy RestartPolicy) *Restarts { return &Restarts{policy: policy} }
 
+// SetPolicy changes the policy from the next failure on.
+func (r *Restarts) SetPolicy(policy RestartPolicy) { r.policy = policy }
+
 // Failed takes a failure at now and returns how long to wait before the actor is started again,
 // and whether it is over its budget: parked, with one try per window until a try outlives one.
 // Jitter in [0, 1) spreads the delay over its upper half, so that actors that failed together

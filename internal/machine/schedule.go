@@ -6,6 +6,7 @@ package machine
 
 import (
 	"hash/fnv"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -25,20 +26,31 @@ const (
 // answer is never taken for one that is still missing when the next run is due.
 const runMargin = 50 * time.Millisecond
 
-// Schedule yields slots: which agents to start with which checks, and when. Cycle k begins at
-// exactly start + k·interval, however late it is asked, so nothing drifts. A check whose interval
-// is m cycles is due in every m-th, beginning with cycle 0; if that was passed over, in the next one
-// that is not. An agent's slot depends only on its name and the number of slots.
+// Schedule yields slots: which agents to start with which checks, and when. Each cycle begins exactly
+// one interval after the one before, however late it is asked, so nothing drifts. A check is due in the first
+// cycle, and then in each in which, or since whose predecessor, another of its intervals is over, counted from the
+// first cycle's begin. An agent's place in a cycle depends on its name: when agents come and go, others
+// stay where they are but for a slot or so.
 type Schedule struct {
-	start    time.Time
+	grid
+	// replaced is what is followed from the next cycle on; nil if that is the same.
+	replaced *grid
+	start    time.Time // of the first cycle
+	begin    time.Time // of the next slot's cycle
+	cycle    int64     // of the next slot
+	next     int       // the next slot's place in it
+	before   time.Time // when the cycle began that was yielded before it; zero if there is none
+	runs     int       // how many checks are due in it
+}
+
+// grid is how cycles are divided.
+type grid struct {
 	interval time.Duration
 	slot     time.Duration
 	slots    []plan
-	checks   map[int64]int // how many there are, by their intervals in cycles
-
-	cycle  int64 // of the next slot
-	next   int   // the next slot's place in it
-	before int64 // the cycle that was yielded before that of the next slot; -1 if there is none
+	checks   map[time.Duration]int // how many there are, by their intervals
+	// fresh are checks that are due in the next cycle, whatever their intervals are.
+	fresh map[*check.Check]bool
 }
 
 // plan is what a slot starts if all its checks are due.
@@ -50,8 +62,8 @@ type plan struct {
 // Slot is a moment of a cycle and what is due then.
 type Slot struct {
 	Cycle int64
-	// Due is when the slot was planned to start.
-	Due time.Time
+	// Begin is when its cycle was planned to begin, Due when the slot was to start.
+	Begin, Due time.Time
 	// First and Last tell that the slot opens or completes its cycle.
 	First, Last bool
 	// Missed counts whole cycles that were passed over before this slot's, because nobody
@@ -62,6 +74,8 @@ type Slot struct {
 	// Starts are the agents with a check due, in the order of their names. They are not to be changed:
 	// the schedule goes on using them.
 	Starts []Start
+
+	interval time.Duration // of its cycle
 }
 
 // Start is one agent with its checks that are due.
@@ -73,34 +87,100 @@ type Start struct {
 // NewSchedule spreads agents over slots so that rate of them start each second, faster only if
 // the interval demands it. The first slot is due at start.
 func NewSchedule(agents []*check.Agent, interval time.Duration, rate int, start time.Time) *Schedule {
+	s := &Schedule{grid: *newGrid(agents, interval, rate), start: start, begin: start}
+	s.runs = s.count()
+	return s
+}
+
+// Replace has other agents started from the next cycle on. The checks that are fresh are due in it in any
+// case: those that were not asked before. With another interval, the next cycle begins a whole number of these
+// after the last one, if that is to come before it would have begun anyway; so nothing waits longer than it would have.
+func (s *Schedule) Replace(agents []*check.Agent, interval time.Duration, rate int, fresh []*check.Check, now time.Time) {
+	g := newGrid(agents, interval, rate)
+	g.fresh = make(map[*check.Check]bool, len(fresh))
+	for _, c := range fresh {
+		g.fresh[c] = true
+	}
+	if s.replaced != nil {
+		g.inherit(s.replaced)
+	}
+	s.replaced = g
+	if s.next == 0 {
+		g.inherit(&s.grid)
+		s.adopt(now)
+	}
+}
+
+// inherit keeps those checks fresh, by their names, that a predecessor never came to start.
+func (g *grid) inherit(before *grid) {
+	if len(before.fresh) == 0 {
+		return
+	}
+	type name struct{ agent, check string }
+	fresh := make(map[name]bool, len(before.fresh))
+	before.each(func(a *check.Agent, c *check.Check) {
+		if before.fresh[c] {
+			fresh[name{a.Name, c.Name}] = true
+		}
+	})
+	g.each(func(a *check.Agent, c *check.Check) {
+		if fresh[name{a.Name, c.Name}] {
+			g.fresh[c] = true
+		}
+	})
+}
+
+func (g *grid) each(do func(*check.Agent, *check.Check)) {
+	for i := range g.slots {
+		for _, start := range g.slots[i].starts {
+			for _, c := range start.Checks {
+				do(start.Agent, c)
+			}
+		}
+	}
+}
+
+// adopt follows what was replaced: no cycle is under way.
+func (s *Schedule) adopt(now time.Time) {
+	if s.replaced == nil {
+		return
+	}
+	if interval := s.replaced.interval; interval != s.interval && !s.before.IsZero() {
+		passed := max(0, now.Sub(s.before)-1)
+		if at := s.before.Add(passed - passed%interval + interval); at.Before(s.begin) {
+			s.begin = at
+		}
+	}
+	s.grid, s.replaced = *s.replaced, nil
+	s.runs = s.count()
+}
+
+func newGrid(agents []*check.Agent, interval time.Duration, rate int) *grid {
 	length, n := slotPlan(len(agents), interval, rate)
-	s := &Schedule{
-		start: start, interval: interval, slot: length, slots: make([]plan, n), checks: make(map[int64]int), before: -1,
+	g := &grid{interval: interval, slot: length, slots: make([]plan, n), checks: make(map[time.Duration]int)}
+	for i := range g.slots {
+		g.slots[i].always = true
 	}
-	for i := range s.slots {
-		s.slots[i].always = true
+	for _, agent := range agents {
+		g.plan(agent, &g.slots[slotOf(agent.Name, n)])
 	}
-	for i := range agents {
-		s.plan(agents[i], &s.slots[slotOf(agents[i].Name, n)])
-	}
-	for _, slot := range s.slots {
+	for _, slot := range g.slots {
 		slices.SortFunc(slot.starts, func(a, b Start) int {
 			return strings.Compare(a.Agent.Name, b.Agent.Name)
 		})
 	}
-	return s
+	return g
 }
 
-func (s *Schedule) plan(agent *check.Agent, slot *plan) {
+func (g *grid) plan(agent *check.Agent, slot *plan) {
 	if len(agent.Checks) == 0 {
 		return
 	}
 	checks := make([]*check.Check, len(agent.Checks))
 	for i := range agent.Checks {
 		checks[i] = &agent.Checks[i]
-		every := s.every(checks[i])
-		s.checks[every]++
-		slot.always = slot.always && every == 1
+		g.checks[checks[i].Interval]++
+		slot.always = slot.always && checks[i].Interval <= g.interval
 	}
 	slot.starts = append(slot.starts, Start{Agent: agent, Checks: checks})
 }
@@ -121,77 +201,78 @@ func slotOf(name string, n int) int {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name))
 	// FNV's low bits depend on nothing but the low bits of the letters; mix them, or names that say
-	// a number twice (node7.rack7) all end up in a few slots.
+	// a number twice (node7.rack7) all end up in a few slots. The product's high bits depend on all of them.
 	x := h.Sum64()
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
 	x ^= x >> 33
-	return int(x % uint64(n)) //nolint:gosec // n is a small positive count.
+	// By what part of all numbers it is below, not by its remainder: with one slot more nearly all would move.
+	place, _ := bits.Mul64(x, uint64(n)) //nolint:gosec // n is a small positive count.
+	return int(place)                    //nolint:gosec // it is below n.
 }
 
 // Next returns when the next slot is due.
-func (s *Schedule) Next() time.Time { return s.due(s.cycle, s.next) }
+func (s *Schedule) Next() time.Time { return s.begin.Add(time.Duration(s.next) * s.slot) }
 
 // Cycle returns the cycle of the next slot.
 func (s *Schedule) Cycle() int64 { return s.cycle }
 
-// Begin returns when a cycle begins.
-func (s *Schedule) Begin(cycle int64) time.Time { return s.due(cycle, 0) }
-
 // Latest returns when a run of a slot that a cycle waits for must have ended: just before its check
 // can be due again.
-func (s *Schedule) Latest(slot Slot) time.Time { return slot.Due.Add(s.interval - runMargin) }
+func (s *Schedule) Latest(slot Slot) time.Time { return slot.Due.Add(slot.interval - runMargin) }
 
 // LatestOf returns when a run of a check in a slot must have ended.
 func (s *Schedule) LatestOf(slot Slot, c *check.Check) time.Time {
-	if !c.HasResults() {
+	if !c.HasResults() || c.Interval <= slot.interval {
 		return s.Latest(slot)
 	}
 	// No cycle waits for it.
-	every := s.every(c)
-	next := (slot.Cycle/every + 1) * every
-	return slot.Due.Add(time.Duration(next-slot.Cycle)*s.interval - runMargin)
+	passed := slot.Begin.Sub(s.start) % c.Interval
+	return slot.Due.Add(c.Interval - passed - runMargin)
 }
 
 // Slots tells how many slots a cycle has and how long each lasts.
 func (s *Schedule) Slots() (n int, length time.Duration) { return len(s.slots), s.slot }
 
-func (s *Schedule) due(cycle int64, slot int) time.Time {
-	return s.start.Add(time.Duration(cycle)*s.interval + time.Duration(slot)*s.slot)
-}
-
 // Step returns the next slot if it is due at now; ask again until it is not. Slots are never left
 // out within a cycle that has begun. Of cycles that nobody stepped through in time, the last one
 // is still yielded, late; those before it are only counted.
 func (s *Schedule) Step(now time.Time) (Slot, bool) {
-	due := s.Next()
-	if now.Before(due) {
+	if now.Before(s.Next()) {
 		return Slot{}, false
 	}
 	missed := int64(0)
-	if current := int64(now.Sub(s.start) / s.interval); s.next == 0 && s.cycle < current-1 {
-		missed = current - 1 - s.cycle
-		s.cycle = current - 1
-		due = s.Next()
+	if behind := int64(now.Sub(s.begin) / s.interval); s.next == 0 && behind > 1 {
+		missed = behind - 1
+		s.cycle += missed
+		s.begin = s.begin.Add(time.Duration(missed) * s.interval)
+		s.runs = s.count()
 	}
 	slot := Slot{
-		Cycle: s.cycle, Due: due, Missed: missed,
+		Cycle: s.cycle, Begin: s.begin, Due: s.Next(), Missed: missed,
 		First: s.next == 0, Last: s.next == len(s.slots)-1,
-		Runs: s.runs(), Starts: s.starts(),
+		Runs: s.runs, Starts: s.starts(), interval: s.interval,
 	}
-	s.next++
-	if slot.Last {
-		s.before, s.cycle, s.next = s.cycle, s.cycle+1, 0
+	if s.next++; slot.Last {
+		s.before, s.begin = s.begin, s.begin.Add(s.interval)
+		s.cycle, s.next, s.fresh = s.cycle+1, 0, nil
+		s.runs = s.count()
+		s.adopt(now)
 	}
 	return slot, true
 }
 
-// runs returns how many checks are due in the cycle.
-func (s *Schedule) runs() int {
+// count returns how many checks are due in the cycle.
+func (s *Schedule) count() int {
 	n := 0
-	for every, checks := range s.checks {
-		if s.turn(every) {
+	for interval, checks := range s.checks {
+		if s.turn(interval) {
 			n += checks
+		}
+	}
+	for c := range s.fresh {
+		if !s.turn(c.Interval) {
+			n++
 		}
 	}
 	return n
@@ -214,23 +295,22 @@ func (s *Schedule) starts() []Start {
 // dueOf returns those of an agent's checks that are due, without a copy if they are the first ones.
 func (s *Schedule) dueOf(all []*check.Check) []*check.Check {
 	n := 0
-	for n < len(all) && s.turn(s.every(all[n])) {
+	for n < len(all) && s.due(all[n]) {
 		n++
 	}
 	checks := all[:n:n]
 	for _, c := range all[n:] {
-		if s.turn(s.every(c)) {
+		if s.due(c) {
 			checks = append(checks, c)
 		}
 	}
 	return checks
 }
 
-// turn tells whether the checks with an interval of so many cycles are due in the cycle: also if they were
-// in one that was passed over, because their next turn may be far away.
-func (s *Schedule) turn(every int64) bool {
-	return s.before < 0 || s.cycle/every != s.before/every
-}
+func (s *Schedule) due(c *check.Check) bool { return s.turn(c.Interval) || s.fresh[c] }
 
-// every returns the interval of a check in cycles.
-func (s *Schedule) every(c *check.Check) int64 { return max(1, int64(c.Interval/s.interval)) }
+// turn tells whether the checks with an interval are due in the cycle: also if they were in one that was
+// passed over, because their next turn may be far away.
+func (s *Schedule) turn(interval time.Duration) bool {
+	return interval <= s.interval || s.before.IsZero() || s.begin.Sub(s.start)/interval != s.before.Sub(s.start)/interval
+}

@@ -17,9 +17,12 @@ import (
 //
 //	new interval=D rate=N    a schedule; the input has an agent a line: its name, then its checks,
 //	                         each with its own interval as check=D; "name*N" stands for N agents
+//	replace at=D interval=D rate=N    other agents, as with new; a check that is new, or asks something else than
+//	                         the one of its name did, is fresh: "check!" asks something else
 //	step at=D [brief]        all slots due by then; brief counts their agents
 type scheduleScript struct {
-	s *machine.Schedule
+	s      *machine.Schedule
+	agents []*check.Agent
 }
 
 func (s *scheduleScript) do(t *testing.T, d *datadriven.TestData) string {
@@ -29,9 +32,18 @@ func (s *scheduleScript) do(t *testing.T, d *datadriven.TestData) string {
 		var rate int
 		d.ScanArgs(t, "rate", &rate)
 		interval := durationArg(t, d, "interval")
-		s.s = machine.NewSchedule(agentsOf(t, d, interval), interval, rate, start)
+		s.agents = agentsOf(t, d, interval)
+		s.s = machine.NewSchedule(s.agents, interval, rate, start)
 		n, length := s.s.Slots()
 		return fmt.Sprintf("slots: %d of %v\nnext: %s", n, length, since(s.s.Next()))
+	case "replace":
+		var rate int
+		d.ScanArgs(t, "rate", &rate)
+		interval := durationArg(t, d, "interval")
+		before := s.agents
+		s.agents = agentsOf(t, d, interval)
+		s.s.Replace(s.agents, interval, rate, freshIn(before, s.agents), at(t, d, "at"))
+		return fmt.Sprintf("next: %s", since(s.s.Next()))
 	case "step":
 		return s.step(at(t, d, "at"), d.HasArg("brief"))
 	}
@@ -75,6 +87,25 @@ func (s *scheduleScript) step(now time.Time, brief bool) string {
 	}
 }
 
+func freshIn(before, agents []*check.Agent) []*check.Check {
+	known := make(map[string]check.Check)
+	for _, a := range before {
+		for _, c := range a.Checks {
+			known[a.Name+"/"+c.Name] = c
+		}
+	}
+	var fresh []*check.Check
+	for _, a := range agents {
+		for i := range a.Checks {
+			c := &a.Checks[i]
+			if old, ok := known[a.Name+"/"+c.Name]; !ok || old.Details != c.Details {
+				fresh = append(fresh, c)
+			}
+		}
+	}
+	return fresh
+}
+
 func agentsOf(t *testing.T, d *datadriven.TestData, interval time.Duration) []*check.Agent {
 	t.Helper()
 	var agents []*check.Agent
@@ -86,7 +117,11 @@ func agentsOf(t *testing.T, d *datadriven.TestData, interval time.Duration) []*c
 		var checks []check.Check
 		for _, word := range words[1:] {
 			name, own, ok := strings.Cut(word, "=")
+			name, other := strings.CutSuffix(name, "!")
 			c := check.Check{Name: name, Interval: interval}
+			if other {
+				c.Details = d.Pos
+			}
 			if ok {
 				var err error
 				if c.Interval, err = time.ParseDuration(own); err != nil {

@@ -1,0 +1,152 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+)
+
+const (
+	// settle is how long the watcher waits after a change for the next: files are written in pieces, and several at a time.
+	settle = 250 * time.Millisecond
+	// lookEvery is how often it looks without being told to: on some file systems nobody hears of changes.
+	lookEvery = 30 * time.Second
+)
+
+// watcher looks for new settings when something may have changed, and hands them to root. It loads one
+// at a time; who asks while it does gets the outcome of the next.
+type watcher struct {
+	env         *env
+	incarnation uint64
+	self        *actor.PID
+	timer       *time.Timer
+	loading     bool
+	again       bool     // something may have changed since the load began
+	waiters     []waiter // of the load that is under way
+	next        []waiter // of the one after that
+	failure     string   // what the last load failed for; empty if it did not
+}
+
+func newWatcher(e *env, incarnation uint64, self *actor.PID) *watcher {
+	return &watcher{env: e, incarnation: incarnation, self: self}
+}
+
+func (w *watcher) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		w.lookIn(lookEvery)
+	case look:
+		w.look(m.waits)
+	case lookDue:
+		if m.incarnation == w.incarnation {
+			w.load()
+		}
+	case loaded:
+		if m.incarnation == w.incarnation {
+			w.loaded(m)
+		}
+	case *actor.Stopping:
+		w.timer.Stop()
+		err := errors.New("the reload was given up, because its actor failed or the poller is stopping")
+		tell(w.waiters, err)
+		tell(w.next, err)
+	}
+}
+
+func (w *watcher) lookIn(d time.Duration) {
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+	w.timer = w.env.after(d, w.self, lookDue{incarnation: w.incarnation})
+}
+
+func (w *watcher) look(waits waiter) {
+	if waits == nil {
+		w.again = true
+		w.lookIn(settle)
+		return
+	}
+	w.next = append(w.next, waits)
+	w.load()
+}
+
+func (w *watcher) load() {
+	if w.loading {
+		w.again = true
+		return
+	}
+	w.loading, w.again = true, false
+	w.waiters, w.next = w.next, nil
+	m := loaded{incarnation: w.incarnation}
+	w.env.call(w.self, func() any {
+		m.settings, m.err = w.env.load(w.env.ctx, w.env.config())
+		return m
+	}, func(err error) any {
+		m.err = err
+		return m
+	})
+}
+
+func (w *watcher) loaded(m loaded) {
+	waiters := w.waiters
+	w.loading, w.waiters = false, nil
+	switch {
+	case m.err != nil:
+		// The same again and again is told once, unless somebody asked.
+		if failure := m.err.Error(); failure != w.failure || len(waiters) > 0 {
+			w.failure = failure
+			w.env.Observe(ReloadFailed{Err: m.err})
+		}
+		tell(waiters, m.err)
+	case m.settings != nil:
+		w.failure = ""
+		w.env.send(w.env.root, reconfigure{settings: m.settings, waiters: waiters})
+	default:
+		if w.failure != "" || len(waiters) > 0 {
+			w.env.Observe(Reloaded{Config: w.env.config()})
+		}
+		w.failure = ""
+		tell(waiters, nil)
+	}
+	if len(w.next) > 0 {
+		w.load()
+	} else {
+		w.lookIn(w.rest())
+	}
+}
+
+// rest is how long it is to the next look.
+func (w *watcher) rest() time.Duration {
+	if w.again {
+		return settle
+	}
+	return lookEvery
+}
+
+// Reload looks for new settings now and waits until they are in effect: also if there are none. The error says why
+// they are not; the present ones are kept then.
+func (s *System) Reload(ctx context.Context) error {
+	if s.env.load == nil {
+		return errors.New("this poller has no configuration that it could load again")
+	}
+	outcome := make(chan error, 1)
+	s.env.send(s.env.watcher, look{waits: outcome})
+	select {
+	case err := <-outcome:
+		return err
+	case <-s.stopped:
+		return errStopping
+	case <-ctx.Done():
+		return fmt.Errorf("the reload is still under way: %w", context.Cause(ctx))
+	}
+}
+
+// Changed says that there may be new settings. They are looked for when nothing more was said for a moment.
+func (s *System) Changed() {
+	if s.env.load != nil {
+		s.env.send(s.env.watcher, look{})
+	}
+}
