@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"internal/sim":       {"actors", "config", "internal/check", "internal/daemon", "internal/machine", "internal/transport", "internal/wire", "internal/tlsid", "proto/monitoring", "sdk"},
 	"internal/spool":     {},
 	"internal/tlsid":     {"internal/check"},
+	"internal/watch":     {},
 	"internal/transport": {"internal/check", "internal/tlsid", "internal/wire", "proto/monitoring"},
 	"internal/wire":      {"internal/check", "proto/monitoring"},
 	"proto/monitoring":   {},

@@ -313,6 +313,13 @@ func TestReloadWaitsForChangesToSettle(t *testing.T) {
 		if n := c.loads.Load(); n != 3 {
 			t.Errorf("loaded %d times after a minute of silence, want 3", n)
 		}
+		for range 61 {
+			w.sys.Changed()
+			w.pass(100 * time.Millisecond)
+		}
+		if n := c.loads.Load(); n != 6 {
+			t.Errorf("loaded %d times after 6 s of changes, want 6: every 2 s", n)
+		}
 	})
 }
 

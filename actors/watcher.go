@@ -12,6 +12,8 @@ import (
 const (
 	// settle is how long the watcher waits after a change for the next: files are written in pieces, and several at a time.
 	settle = 250 * time.Millisecond
+	// mostSettle is how long it does so at most, for something may be changing all the time.
+	mostSettle = 2 * time.Second
 	// lookEvery is how often it looks without being told to: on some file systems nobody hears of changes.
 	lookEvery = 30 * time.Second
 )
@@ -24,10 +26,10 @@ type watcher struct {
 	self        *actor.PID
 	timer       *time.Timer
 	loading     bool
-	again       bool     // something may have changed since the load began
-	waiters     []waiter // of the load that is under way
-	next        []waiter // of the one after that
-	failure     string   // what the last load failed for; empty if it did not
+	changed     time.Time // when the first change was told that no load has seen; zero if none was
+	waiters     []waiter  // of the load that is under way
+	next        []waiter  // of the one after that
+	failure     string    // what the last load failed for; empty if it did not
 }
 
 func newWatcher(e *env, incarnation uint64, self *actor.PID) *watcher {
@@ -39,7 +41,7 @@ func (w *watcher) Receive(ctx actor.Context) {
 	case *actor.Started:
 		w.lookIn(lookEvery)
 	case look:
-		w.look(m.waits)
+		w.look(m.waits, time.Now())
 	case lookDue:
 		if m.incarnation == w.incarnation {
 			w.load()
@@ -63,10 +65,12 @@ func (w *watcher) lookIn(d time.Duration) {
 	w.timer = w.env.after(d, w.self, lookDue{incarnation: w.incarnation})
 }
 
-func (w *watcher) look(waits waiter) {
+func (w *watcher) look(waits waiter, now time.Time) {
 	if waits == nil {
-		w.again = true
-		w.lookIn(settle)
+		if w.changed.IsZero() {
+			w.changed = now
+		}
+		w.lookIn(min(settle, w.changed.Add(mostSettle).Sub(now)))
 		return
 	}
 	w.next = append(w.next, waits)
@@ -75,10 +79,9 @@ func (w *watcher) look(waits waiter) {
 
 func (w *watcher) load() {
 	if w.loading {
-		w.again = true
-		return
+		return // and then again, if something was told since
 	}
-	w.loading, w.again = true, false
+	w.loading, w.changed = true, time.Time{}
 	w.waiters, w.next = w.next, nil
 	m := loaded{incarnation: w.incarnation}
 	w.env.call(w.self, func() any {
@@ -120,7 +123,7 @@ func (w *watcher) loaded(m loaded) {
 
 // rest is how long it is to the next look.
 func (w *watcher) rest() time.Duration {
-	if w.again {
+	if !w.changed.IsZero() {
 		return settle
 	}
 	return lookEvery
