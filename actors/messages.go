@@ -66,6 +66,7 @@ type (
 	reconfigure struct {
 		settings *Settings
 		waiters  []waiter
+		err      error // what was wrong beside them
 	}
 )
 

@@ -65,7 +65,7 @@ func (r *root) reconfigure(ctx actor.Context, m reconfigure) {
 	r.env.send(r.env.poller, reconfigured{})
 	r.sendHomeIdle(ctx)
 	r.env.Observe(event)
-	tell(m.waiters, nil)
+	tell(m.waiters, m.err)
 }
 
 // respec has an agent be another. If it is down, it will be when it is started again.

@@ -82,7 +82,7 @@ type Options struct {
 	Core  Core
 	Spool Spool
 	// Load returns the settings as they are to be by now, agents that did not change as in the present ones; nil if
-	// nothing did. An error changes nothing. It is called by one goroutine at a time, and may block until ctx ends. Without
+	// nothing did. Of what an error is about nothing changes; there may be settings beside it. It is called by one goroutine at a time, and may block until ctx ends. Without
 	// Load there is no Reload.
 	Load func(ctx context.Context, present *config.Config) (*Settings, error)
 	// State is what the spool kept of the states of earlier processes; nil if nothing.

@@ -96,23 +96,21 @@ func (w *watcher) load() {
 func (w *watcher) loaded(m loaded) {
 	waiters := w.waiters
 	w.loading, w.waiters = false, nil
-	switch {
-	case m.err != nil:
-		// The same again and again is told once, unless somebody asked.
-		if failure := m.err.Error(); failure != w.failure || len(waiters) > 0 {
-			w.failure = failure
-			w.env.Observe(ReloadFailed{Err: m.err})
-		}
+	before := w.failure
+	w.failure = ""
+	if m.err != nil {
+		w.failure = m.err.Error()
+	}
+	switch asked := len(waiters) > 0; { // the same again is told only to those who asked
+	case m.err != nil && (w.failure != before || asked):
+		w.env.Observe(ReloadFailed{Err: m.err})
+	case m.err == nil && m.settings == nil && (before != "" || asked):
+		w.env.Observe(Reloaded{Config: w.env.config()})
+	}
+	if m.settings == nil {
 		tell(waiters, m.err)
-	case m.settings != nil:
-		w.failure = ""
-		w.env.send(w.env.root, reconfigure{settings: m.settings, waiters: waiters})
-	default:
-		if w.failure != "" || len(waiters) > 0 {
-			w.env.Observe(Reloaded{Config: w.env.config()})
-		}
-		w.failure = ""
-		tell(waiters, nil)
+	} else {
+		w.env.send(w.env.root, reconfigure{settings: m.settings, waiters: waiters, err: m.err})
 	}
 	if len(w.next) > 0 {
 		w.load()

@@ -59,7 +59,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	d.tell = newNarrator(d.o.Log, d.board, cfg.Poll.Interval, len(cfg.Agents))
+	d.tell = newNarrator(d.o.Log, d.board, cfg)
 	if cfg.Admin.Listen != "" { // first, for it is what may fail
 		admin, err := observe.ListenAdmin(ctx, cfg.Admin.Listen)
 		if err != nil {

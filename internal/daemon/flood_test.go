@@ -94,7 +94,7 @@ func TestLogSummarisesFloods(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), 10*time.Second, 400)
+		n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), configOf(400))
 		said := func() []map[string]any {
 			n.mu.Lock() // which who writes has
 			defer n.mu.Unlock()
@@ -145,7 +145,7 @@ func TestLogSummarisesFloods(t *testing.T) {
 func TestDebugLogLeavesNothingOut(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	n := newNarrator(zerolog.New(&log), new(observe.Board), 10*time.Second, 400)
+	n := newNarrator(zerolog.New(&log), new(observe.Board), configOf(400))
 	defer n.flush()
 	storm(n, 400)
 	levels := make(map[any]int)
@@ -162,7 +162,7 @@ func TestDebugLogLeavesNothingOut(t *testing.T) {
 func TestFloodOfFailures(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	n := newNarrator(zerolog.New(&log).Level(zerolog.ErrorLevel), new(observe.Board), 10*time.Second, 400)
+	n := newNarrator(zerolog.New(&log).Level(zerolog.ErrorLevel), new(observe.Board), configOf(400))
 	storm(n, 400) // of warnings
 	for i := range 100 {
 		n.observe(actors.ActorFailed{Actor: fmt.Sprintf("agent/a%03d", i), Cause: "a bug"})
@@ -195,7 +195,7 @@ func TestFloodOfFailures(t *testing.T) {
 func TestFloodHidesNoPanic(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), 10*time.Second, 400)
+	n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), configOf(400))
 	defer n.flush()
 	storm(n, 400)
 	n.observe(actors.PanicRecovered{Actor: "root/agent/a001", Cause: "a bug", Stack: "its stack"})
@@ -209,7 +209,7 @@ func TestFloodHidesNoPanic(t *testing.T) {
 
 // BenchmarkStorm is what it costs the actors to tell of 10,000 agents that go away and return.
 func BenchmarkStorm(b *testing.B) {
-	n := newNarrator(zerolog.New(new(bytes.Buffer)).Level(zerolog.InfoLevel), new(observe.Board), 10*time.Second, 10_000)
+	n := newNarrator(zerolog.New(new(bytes.Buffer)).Level(zerolog.InfoLevel), new(observe.Board), configOf(10_000))
 	for b.Loop() {
 		storm(n, 10_000)
 		for i := range 10_000 {

@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/observe"
 	"github.com/serviceradar/poller/internal/wire"
@@ -26,7 +27,7 @@ import (
 func told(t *testing.T, events ...actors.Event) []map[string]any {
 	t.Helper()
 	var log bytes.Buffer
-	n := newNarrator(zerolog.New(&log), new(observe.Board), 10*time.Second, 100)
+	n := newNarrator(zerolog.New(&log), new(observe.Board), configOf(100))
 	for _, e := range events {
 		log.Reset()
 		n.observe(e)
@@ -284,6 +285,23 @@ var narrated = []struct {
 			"error":"input/output error","failed_attempts":1,"retry_in":"93ms"}`,
 	},
 	{
+		name: "a configuration was reloaded",
+		event: actors.Reloaded{
+			Config: &config.Config{Log: config.Log{Level: "info"}, Agents: []*check.Agent{{Name: "a"}, {Name: "b"}}},
+			Added:  []string{"b"}, Removed: []string{"c", "d"}, Renewed: 1,
+		},
+		line: `{"level":"info","message":"configuration reloaded","agents":2,"added":1,"added_agents":["b"],"changed":0,
+			"removed":2,"removed_agents":["c","d"],"tls_renewed":1}`,
+	},
+	{
+		name: "a configuration can't be used",
+		event: actors.ReloadFailed{Err: config.Errors{
+			{File: "poller.toml", Line: 3, Column: 1, Key: "pol", Msg: "unknown key"}, {File: "poller.toml", Line: 9, Column: 2, Key: "b", Msg: "unknown key"},
+		}},
+		line: `{"level":"error","message":"configuration not reloaded: it can't be used; the one before stays in use",
+			"problems":["poller.toml:3:1: pol: unknown key","poller.toml:9:2: b: unknown key"],"problems_total":2}`,
+	},
+	{
 		name:  "a message found nobody",
 		event: actors.DeadLetter{To: "root/agent/a", Type: "actors.runChecks"},
 		line:  `{"level":"debug","message":"message found nobody","actor":"root/agent/a","message_type":"actors.runChecks"}`,
@@ -371,7 +389,7 @@ func TestLogGroupsChecks(t *testing.T) {
 func TestLogIsQuietWhenAllIsWell(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), 10*time.Second, 100)
+	n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), configOf(100))
 	for i := range 100 {
 		id := fmt.Sprintf("p/b/%d", i+1)
 		n.observe(actors.HealthTold{Agent: "a", Health: "SERVING"})

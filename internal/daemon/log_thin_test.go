@@ -3,7 +3,6 @@ package daemon
 import (
 	"bytes"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
@@ -36,7 +35,7 @@ func TestLogThinsOutWhatRepeats(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log bytes.Buffer
-			n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), 10*time.Second, 100)
+			n := newNarrator(zerolog.New(&log).Level(zerolog.InfoLevel), new(observe.Board), configOf(100))
 			for _, e := range tt.before {
 				n.observe(e)
 			}

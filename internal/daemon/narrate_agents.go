@@ -90,12 +90,12 @@ func (n *narrator) breaker(now time.Time, e actors.BreakerChanged) {
 // the board: with thousands it would be too much for each event.
 func (n *narrator) openDetail() string {
 	n.mu.Lock()
-	names := keys(n.open)
+	names, agents := keys(n.open), len(n.config.Agents)
 	n.mu.Unlock()
 	if len(names) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d of %d breakers are open: %s", len(names), n.agents, some(names))
+	return fmt.Sprintf("%d of %d breakers are open: %s", len(names), agents, some(names))
 }
 
 // checksChanged tells an agent's changes, those to the same on one line.

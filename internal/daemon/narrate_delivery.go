@@ -14,7 +14,7 @@ import (
 func (n *narrator) delivery(now time.Time, event actors.Event) {
 	switch e := event.(type) {
 	case actors.ReportTaken:
-		n.board.SetFor(now, conditionCycle, 3*n.interval, "no cycle was closed and taken for three poll intervals")
+		n.board.SetFor(now, conditionCycle, 3*n.config.Poll.Interval, "no cycle was closed and taken for three poll intervals")
 		n.keeping = ""
 		n.keeps(now, e.Kept)
 		n.log.Debug().Str("report", e.ID).Int("kept", e.Kept).Msg("report taken")

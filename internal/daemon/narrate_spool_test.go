@@ -21,7 +21,7 @@ func TestSpoolReadiness(t *testing.T) {
 	full := errors.New("no space left on device")
 	synctest.Test(t, func(t *testing.T) {
 		board, log := new(observe.Board), new(bytes.Buffer)
-		n := newNarrator(zerolog.New(log), board, 10*time.Second, 100)
+		n := newNarrator(zerolog.New(log), board, configOf(100))
 		n.observe(actors.ReportTaken{Kept: 1})
 		for _, step := range []struct {
 			name  string

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/observe"
 )
 
@@ -21,6 +22,8 @@ const (
 	conditionCycle  = "cycle"
 	// conditionCheckers explains and never fails: what the poller is for is to tell of bad targets.
 	conditionCheckers = "checkers"
+	// conditionConfig explains, too: that a configuration can't be used, and which is in use.
+	conditionConfig = "config"
 	// conditionStopping is there only during the stop.
 	conditionStopping = "stopping"
 )
@@ -28,12 +31,11 @@ const (
 // narrator tells the actors' events: state changes to the log, and what they mean for readiness
 // to the board. Usual successes are debug lines.
 type narrator struct {
-	log      zerolog.Logger
-	board    *observe.Board
-	interval time.Duration // of a cycle
-	agents   int           // how many are configured
+	board *observe.Board
 
 	mu         sync.Mutex
+	log        zerolog.Logger
+	config     *config.Config
 	flood      flood
 	summary    *time.Timer     // tells what of it was left out; nil if nothing is
 	open       map[string]bool // agents whose breaker was told to have opened, and not to have closed
@@ -64,15 +66,16 @@ type narrator struct {
 	damaged          int // things in the spool that could not be read
 }
 
-func newNarrator(log zerolog.Logger, board *observe.Board, interval time.Duration, agents int) *narrator {
+func newNarrator(log zerolog.Logger, board *observe.Board, cfg *config.Config) *narrator {
 	n := &narrator{
-		log: log, board: board, interval: interval, agents: agents,
+		log: log, board: board, config: cfg,
 		open: make(map[string]bool), parked: make(map[string]bool),
 	}
 	now := time.Now()
 	board.Set(now, conditionCycle, false, "starting: the first cycle has not closed yet")
 	board.Set(now, conditionCore, true, "")
 	board.Set(now, conditionQueue, true, "")
+	board.Set(now, conditionConfig, true, "")
 	board.SetLazy(now, conditionActors, true, n.parkedDetail)
 	board.SetLazy(now, conditionCheckers, true, n.openDetail)
 	return n
@@ -90,6 +93,8 @@ func (n *narrator) observe(event actors.Event) {
 		n.agent(now, e)
 	case actors.CycleClosed, actors.CyclesMissed, actors.ClockSetBack:
 		n.cycle(e)
+	case actors.Reloaded, actors.ReloadFailed:
+		n.configuration(now, e)
 	default:
 		n.delivery(now, e)
 	}

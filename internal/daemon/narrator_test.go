@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/observe"
 	"github.com/serviceradar/poller/internal/wire"
 )
@@ -23,7 +25,7 @@ func TestReadiness(t *testing.T) {
 	away := status.Error(codes.Unavailable, "away")
 	synctest.Test(t, func(t *testing.T) {
 		board := new(observe.Board)
-		n := newNarrator(zerolog.Nop(), board, 10*time.Second, 100)
+		n := newNarrator(zerolog.Nop(), board, configOf(100))
 		for _, step := range []struct {
 			name  string
 			event actors.Event
@@ -73,4 +75,9 @@ func TestReadiness(t *testing.T) {
 			t.Error("ready although nothing has happened for three intervals")
 		}
 	})
+}
+
+// configOf returns the configuration of so many agents, as far as a narrator needs it.
+func configOf(agents int) *config.Config {
+	return &config.Config{Poll: config.Poll{Interval: 10 * time.Second}, Agents: make([]*check.Agent, agents)}
 }

@@ -1,0 +1,77 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/config"
+)
+
+// configuration tells what became of a reload. A configuration that can't be used is no reason not to rely on the
+// poller, which goes on with the one before; but whoever looks is told.
+func (n *narrator) configuration(now time.Time, event actors.Event) {
+	switch e := event.(type) {
+	case actors.Reloaded:
+		n.board.Set(now, conditionConfig, true, "")
+		n.reloaded(e)
+	case actors.ReloadFailed:
+		lines := problems(e.Err)
+		n.board.Set(now, conditionConfig, true, fmt.Sprintf("not reloaded, the configuration before stays in use: %s", some(lines)))
+		n.log.Error().Strs("problems", lines[:min(len(lines), shownNames)]).Int("problems_total", len(lines)).
+			Msg("configuration not reloaded: it can't be used; the one before stays in use")
+	}
+}
+
+func (n *narrator) reloaded(e actors.Reloaded) {
+	if e.Config == n.config {
+		n.log.Info().Int("tls_renewed", e.Renewed).Msg("configuration looked at again: nothing of it changed")
+		return
+	}
+	n.follow(e.Config)
+	line := n.log.Info().Int("agents", len(e.Config.Agents)).Int("tls_renewed", e.Renewed)
+	for _, part := range []struct {
+		key   string
+		names []string
+	}{{"added", e.Added}, {"changed", e.Changed}, {"removed", e.Removed}} {
+		line = line.Int(part.key, len(part.names))
+		if len(part.names) > 0 {
+			line = line.Strs(part.key+"_agents", part.names[:min(len(part.names), shownNames)])
+		}
+	}
+	line.Msg("configuration reloaded")
+}
+
+// follow goes by a configuration from now on, and forgets agents that are not in it.
+func (n *narrator) follow(cfg *config.Config) {
+	n.config = cfg
+	if level, err := zerolog.ParseLevel(cfg.Log.Level); err == nil {
+		n.log = n.log.Level(level)
+	}
+	configured := make(map[string]bool, len(cfg.Agents))
+	for _, a := range cfg.Agents {
+		configured[a.Name] = true
+	}
+	maps.DeleteFunc(n.open, func(agent string, _ bool) bool { return !configured[agent] })
+	maps.DeleteFunc(n.parked, func(actor string, _ bool) bool {
+		agent, ok := agentOf(actor)
+		return ok && !configured[agent]
+	})
+}
+
+// problems returns what is wrong, each on its own.
+func problems(err error) []string {
+	if list, ok := errors.AsType[config.Errors](err); ok {
+		lines := make([]string, len(list))
+		for i := range list {
+			lines[i] = list[i].Error()
+		}
+		return lines
+	}
+	return strings.Split(err.Error(), "\n")
+}
