@@ -5,6 +5,20 @@ import (
 	"time"
 )
 
+// SetBounds changes MaxBytes, MaxAge and DropNewest; Tell stays. Smaller bounds hold from the next Append on, which
+// drops, and returns, what they leave no room for; with DropNewest that is the new report, for as long as too much is
+// kept. For what was set aside they hold when something is set aside the next time.
+func (d *Disk) SetBounds(cfg Config) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	cfg.Tell = d.cfg.Tell
+	d.cfg, d.segmentSize = cfg, segmentSize(cfg)
+}
+
+// segmentSize is when a segment is full: they are dropped whole, and a spool that keeps only little should not lose
+// much of it at once. Those that were written under other bounds stay as they are.
+func segmentSize(cfg Config) int64 { return max(min(maxSegment, cfg.MaxBytes/16), 1) }
+
 // makeRoom drops whole segments, the oldest first, until size more bytes may be kept; false if they
 // may not. What is on its way to core is not dropped.
 func (d *Disk) makeRoom(size int64) (dropped []string, fits bool) {
@@ -12,8 +26,10 @@ func (d *Disk) makeRoom(size int64) (dropped []string, fits bool) {
 	if d.lent != nil {
 		lent = d.lent.size()
 	}
-	// Dropping helps only a report that has room beside the one on its way to core.
-	for !d.cfg.DropNewest && lent+size <= d.cfg.MaxBytes && d.bytes+size > d.cfg.MaxBytes {
+	// Dropping helps only a report that has room beside the one on its way to core. But what is kept may be too much
+	// by itself, if the bounds were changed.
+	canFit := lent+size <= d.cfg.MaxBytes
+	for !d.cfg.DropNewest && (canFit && d.bytes+size > d.cfg.MaxBytes || d.bytes > d.cfg.MaxBytes) {
 		ids, ok := d.dropOldest()
 		if !ok {
 			break

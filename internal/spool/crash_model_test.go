@@ -14,10 +14,11 @@ import (
 // promise is a Disk on a disk that crashes, and what the package's comment promises of it, in plain
 // form: which reports there have to be, and which there may be.
 type promise struct {
-	t    rapid.TB
-	cfg  Config
-	c    *crashFiles
-	disk *Disk
+	t       rapid.TB
+	cfg     Config
+	c       *crashFiles
+	disk    *Disk
+	segment int64 // the size of the largest segments that there may be
 	// memoryLimit is the Disk's, if it is not 0.
 	memoryLimit int64
 	openFailing func(*crashFiles) // opens what is left by a crash, before that is looked at
@@ -73,7 +74,7 @@ func total(entries []entry) (sum int64) {
 
 func newPromise(t rapid.TB, cfg Config) *promise {
 	m := &promise{
-		t: t, cfg: cfg, c: newCrashFiles(), states: []map[string]string{{}}, asides: make(map[string]bool), now: start,
+		t: t, cfg: cfg, segment: segmentSize(cfg), c: newCrashFiles(), states: []map[string]string{{}}, asides: make(map[string]bool), now: start,
 	}
 	m.cfg.Tell = m.tell
 	return m
@@ -111,6 +112,13 @@ func (m *promise) tell(e Event) {
 func (m *promise) forsake(id string) {
 	delete(m.asides, id)
 	m.forgot = m.forgot || !strings.HasPrefix(id, "r")
+}
+
+// setBounds changes the bounds, as for the process, so for those that come after it.
+func (m *promise) setBounds(cfg Config) {
+	m.disk.SetBounds(cfg)
+	cfg.Tell = m.cfg.Tell
+	m.cfg, m.segment = cfg, max(m.segment, segmentSize(cfg))
 }
 
 func (m *promise) fresh() entry {
@@ -257,7 +265,7 @@ func (m *promise) slack(dropped []entry) int64 {
 	for _, e := range dropped {
 		largest = max(largest, e.bytes())
 	}
-	return max(min(maxSegment, m.cfg.MaxBytes/16), 1) + largest
+	return m.segment + largest
 }
 
 // unfair says what is wrong with what was dropped for want of room.
@@ -278,10 +286,18 @@ func (m *promise) unfair(e entry, dropped []entry, refused bool) string {
 			return m.unfairInMemory(dropped, refused)
 		}
 	}
+	// What is kept may be too much by itself, since the bounds were changed.
+	over := min(total(m.kept)-m.cfg.MaxBytes, total(m.kept)-lent)
+	if m.cfg.DropNewest {
+		over = 0
+	}
 	switch {
 	case need > 0 && !canFit:
-		if !refused || len(dropped) > 0 {
+		if !refused || over <= 0 && len(dropped) > 0 {
 			return "it had to be refused, and nothing else"
+		}
+		if total(dropped) < over || over > 0 && total(dropped)-over >= m.slack(dropped) {
+			return fmt.Sprintf("%d bytes are dropped, and %d are too much", total(dropped), over)
 		}
 	case refused:
 		return "there was room"

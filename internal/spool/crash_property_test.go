@@ -17,11 +17,7 @@ import (
 func TestCrashes(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		r := &crashRun{promise: newPromise(t, Config{
-			MaxBytes:   rapid.SampledFrom([]int64{1500, 9 << 10, 40 << 10}).Draw(t, "max bytes"),
-			MaxAge:     20 * time.Minute,
-			DropNewest: rapid.Bool().Draw(t, "drop newest"),
-		})}
+		r := &crashRun{promise: newPromise(t, drawBounds(t))}
 		r.reopen(t)
 		t.Repeat(map[string]func(*rapid.T){
 			"append":   r.drawAppend,
@@ -36,6 +32,7 @@ func TestCrashes(t *testing.T) {
 					r.setAside(rapid.IntRange(0, 300).Draw(t, "size"))
 				}
 			},
+			"bounds": func(t *rapid.T) { r.setBounds(drawBounds(t)) },
 			"reopen": func(t *rapid.T) {
 				r.arm(t)
 				if r.close() {
@@ -58,6 +55,14 @@ func TestCrashes(t *testing.T) {
 
 // crashRun draws what a promise has to stand.
 type crashRun struct{ *promise }
+
+func drawBounds(t *rapid.T) Config {
+	return Config{
+		MaxBytes:   rapid.SampledFrom([]int64{1500, 9 << 10, 40 << 10}).Draw(t, "max bytes"),
+		MaxAge:     rapid.SampledFrom([]time.Duration{20 * time.Minute, 20 * time.Minute, 3 * time.Minute}).Draw(t, "max age"),
+		DropNewest: rapid.Bool().Draw(t, "drop newest"),
+	}
+}
 
 func (r *crashRun) drawAppend(t *rapid.T) {
 	segment := int(r.cfg.MaxBytes / 16)

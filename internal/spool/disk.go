@@ -18,12 +18,12 @@ const maxSegment = 8 << 20
 // Disk is a queue of reports in files. See the package's comment for what it guarantees. All methods
 // may be called from several goroutines at once, and wait for the disk.
 type Disk struct {
+	files  files
+	unlock func() error
+
+	mu          sync.Mutex
 	cfg         Config
 	segmentSize int64
-	files       files
-	unlock      func() error
-
-	mu sync.Mutex
 	// segments are what is on disk, oldest first. The last may be empty, others are not.
 	segments []*segment
 	// current is the last segment's file; nil if the next report begins a new one.

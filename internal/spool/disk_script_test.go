@@ -17,6 +17,7 @@ import (
 //	ack ID
 //	drain                                the ids of all, acknowledged one after the other
 //	kept                                 the number of reports
+//	bounds BYTES MINUTES [newest]        from now on; with newest, new reports are refused when there is no room
 //	reopen                               what it told, in short
 //	state                                what is in the state
 //	aside ID REASON, retry ID, drop ID, dropall
@@ -185,6 +186,79 @@ func TestDisk(t *testing.T) {
 			append c 10 90 -> old:b
 			reopen ->
 			drain -> a c`},
+		{"smaller bounds hold from the next report on", cfg, `
+			append a 400 0 ->
+			append b 400 0 ->
+			append c 400 0 ->
+			append d 400 0 ->
+			append e 400 0 ->
+			bounds 1500 60
+			kept -> 5
+			append f 100 0 -> a b
+			reopen ->
+			append g 100 0 -> c d
+			drain -> e f g`},
+		{"larger bounds hold at once, and have larger segments", Config{MaxBytes: 1200, MaxAge: time.Hour}, `
+			append a 500 0 ->
+			append b 500 0 ->
+			files .seg -> 2
+			bounds 32768 60
+			append c 500 0 ->
+			append d 500 0 ->
+			files .seg -> 2
+			reopen ->
+			drain -> a b c d`},
+		{"another age", cfg, `
+			append a 10 0 ->
+			append b 10 6 ->
+			bounds 16384 5
+			append c 10 7 -> old:a
+			bounds 16384 60
+			append d 10 60 ->
+			reopen ->
+			drain -> b c d`},
+		{"too much is kept, and the newest are refused", cfg, `
+			append a 500 0 ->
+			append b 500 0 ->
+			bounds 600 60 newest
+			append c 10 0 -> c
+			kept -> 2
+			ack a
+			append d 10 0 ->
+			bounds 600 60
+			append e 500 0 -> b
+			reopen ->
+			drain -> d e`},
+		{"too much is kept, and most of it is on its way to core", cfg, `
+			append a 5000 0 ->
+			append b 400 0 ->
+			append c 400 0 ->
+			next -> a
+			bounds 3000 60
+			append d 10 0 -> b c d
+			next -> a
+			kept -> 1
+			ack a
+			append e 10 0 ->
+			reopen ->
+			drain -> e`},
+		{"too much is kept, for a report that there is no room for at all", cfg, `
+			append a 400 0 ->
+			append b 400 0 ->
+			append c 400 0 ->
+			bounds 1000 60
+			append d 1001 0 -> a b d
+			drain -> c`},
+		{"smaller bounds for what was set aside", Config{MaxBytes: 100 << 10, MaxAge: time.Hour}, `
+			append a 10 0 ->
+			next -> a
+			aside a/1 no
+			aside a/2 no
+			bounds 16384 60
+			look -> kept:a aside:a/1(no) aside:a/2(no)
+			next -> a
+			aside a/3 no
+			look -> kept:a aside:a/3(no)`},
 		{"state", cfg, `
 			append a 10 0 x=1 ->
 			append b 10 0 y=1 ->
@@ -356,6 +430,11 @@ func (d *disk) step(command []string) string {
 		d.Ack(command[1])
 	case "drain":
 		return strings.Join(d.drain(), " ")
+	case "bounds":
+		cfg := bounds(d.t, command)
+		d.SetBounds(cfg)
+		cfg.Tell = d.cfg.Tell
+		d.cfg = cfg
 	case "kept":
 		n, _ := d.Kept()
 		return fmt.Sprint(n)
@@ -384,6 +463,18 @@ func (d *disk) step(command []string) string {
 		d.t.Fatalf("no such step: %v", command)
 	}
 	return ""
+}
+
+// bounds are those of a step.
+func bounds(t *testing.T, command []string) Config {
+	t.Helper()
+	cfg := Config{DropNewest: slices.Contains(command, "newest")}
+	var minutes int
+	if _, err := fmt.Sscan(command[1]+" "+command[2], &cfg.MaxBytes, &minutes); err != nil {
+		t.Fatal(err)
+	}
+	cfg.MaxAge = time.Duration(minutes) * time.Minute
+	return cfg
 }
 
 func (d *disk) stepAppend(command []string) string {

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 )
@@ -13,11 +12,7 @@ import (
 func TestDiskFails(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		r := &crashRun{promise: newPromise(t, Config{
-			MaxBytes:   rapid.SampledFrom([]int64{1500, 9 << 10, 40 << 10}).Draw(t, "max bytes"),
-			MaxAge:     20 * time.Minute,
-			DropNewest: rapid.Bool().Draw(t, "drop newest"),
-		})}
+		r := &crashRun{promise: newPromise(t, drawBounds(t))}
 		r.memoryLimit = rapid.SampledFrom([]int64{300, 1000, 1 << 20}).Draw(t, "memory limit")
 		r.open()
 		t.Repeat(map[string]func(*rapid.T){
@@ -32,6 +27,7 @@ func TestDiskFails(t *testing.T) {
 					r.setAside(rapid.IntRange(0, 300).Draw(t, "size"))
 				}
 			},
+			"bounds": func(t *rapid.T) { r.setBounds(drawBounds(t)) },
 			"reopen": func(t *rapid.T) {
 				r.close()
 				r.crashed(drawEnd(t))

@@ -13,9 +13,8 @@ var ErrInMemory = errors.New("reports are kept in memory only")
 // Memory is a queue of reports in memory: what it keeps ends with the process. It keeps the
 // order of appending and is bounded in bytes and age. It is safe for concurrent use and never blocks.
 type Memory struct {
-	cfg Config
-
 	mu     sync.Mutex
+	cfg    Config
 	queue  list.List // of memoryRecord, oldest first
 	lent   bool      // Next returned the oldest: it is on its way to core and not dropped
 	bytes  int64
@@ -30,8 +29,18 @@ type memoryRecord struct {
 
 // NewMemory returns an empty queue.
 func NewMemory(cfg Config) *Memory {
+	m := new(Memory)
+	m.SetBounds(cfg)
+	return m
+}
+
+// SetBounds changes the bounds. Smaller ones hold from the next Append on, which drops, and returns, what they leave no
+// room for; with DropNewest that is the new report, for as long as too much is kept.
+func (m *Memory) SetBounds(cfg Config) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	cfg.MaxBytes = min(cfg.MaxBytes, MemoryLimit)
-	return &Memory{cfg: cfg}
+	m.cfg = cfg
 }
 
 // Append keeps a report, which took place at, and returns the ids of the reports dropped for it: first
@@ -48,14 +57,16 @@ func (m *Memory) Append(id string, at time.Time, body []byte, _ map[string]strin
 		return nil, noRoom, nil
 	}
 	size := int64(len(body))
-	// Dropping helps only a report that has room beside the one on its way to core.
+	// Dropping helps only a report that has room beside the one on its way to core. But what is kept may be too much
+	// by itself, if the bounds were changed.
 	canFit := m.lentBytes()+size <= m.cfg.MaxBytes
 	for e := m.droppable(); e != nil; e = m.droppable() {
 		if at.Sub(e.Value.(memoryRecord).at) > m.cfg.MaxAge {
 			tooOld = append(tooOld, m.remove(e))
 			continue
 		}
-		if inTheWay := m.bytes+size > m.cfg.MaxBytes && canFit && !m.cfg.DropNewest; !inTheWay {
+		inTheWay := canFit && m.bytes+size > m.cfg.MaxBytes || m.bytes > m.cfg.MaxBytes
+		if !inTheWay || m.cfg.DropNewest {
 			break
 		}
 		noRoom = append(noRoom, m.remove(e))

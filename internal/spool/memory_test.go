@@ -25,6 +25,7 @@ var start = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 //	next                     the id lent
 //	ack ID
 //	kept                     the number of reports and their bytes
+//	bounds BYTES MINUTES [newest]
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	const hour = time.Hour
@@ -156,6 +157,40 @@ func TestMemory(t *testing.T) {
 			append c 60 500 ->
 			kept -> 1 60
 			next -> d`},
+		{"smaller bounds hold from the next report on", Config{MaxBytes: 100, MaxAge: hour}, `
+			append a 30 0 ->
+			append b 30 0 ->
+			append c 30 0 ->
+			bounds 50 60
+			kept -> 3 90
+			append d 10 0 -> a b
+			bounds 40 5
+			append e 0 6 -> old:c old:d
+			bounds 100 5
+			append f 100 6 ->
+			kept -> 2 100`},
+		{"too much is kept, and the newest are refused", Config{MaxBytes: 100, MaxAge: hour}, `
+			append a 40 0 ->
+			append b 40 0 ->
+			bounds 50 60 newest
+			append c 10 0 -> c
+			kept -> 2 80
+			ack a
+			append d 10 0 ->
+			bounds 20 60
+			append e 1 0 -> b
+			kept -> 2 11`},
+		{"too much is kept, and most of it is on its way to core", Config{MaxBytes: 100, MaxAge: hour}, `
+			append a 60 0 ->
+			append b 10 0 ->
+			append c 10 0 ->
+			next -> a
+			bounds 50 60
+			append d 10 0 -> b c d
+			kept -> 1 60
+			ack a
+			append e 10 0 ->
+			next -> e`},
 		{"empty bodies", Config{MaxBytes: 10, MaxAge: hour}, `
 			append a 0 0 ->
 			append b 10 0 ->
@@ -213,6 +248,9 @@ func step(t *testing.T, m *Memory, command []string) string {
 	case "ack":
 		m.Ack(command[1])
 		return ""
+	case "bounds":
+		m.SetBounds(bounds(t, command))
+		return ""
 	case "kept":
 		reports, bytes := m.Kept()
 		return fmt.Sprint(reports, bytes)
@@ -228,7 +266,8 @@ func body(id string, size int) []byte {
 
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
-	m := NewMemory(Config{MaxBytes: 1 << 40, MaxAge: time.Hour})
+	m := NewMemory(Config{MaxBytes: 1, MaxAge: time.Hour})
+	m.SetBounds(Config{MaxBytes: 1 << 40, MaxAge: time.Hour})
 	block := make([]byte, MemoryLimit/4) // the same one each time
 	for i := range 4 {
 		if _, dropped, _ := m.Append(fmt.Sprint(i), start, block, nil); dropped != nil {
@@ -307,8 +346,13 @@ func (m *model) append(r memoryRecord) (tooOld, noRoom []string) {
 	if m.lent {
 		lent = int64(len(m.queue[0].body))
 	}
-	for !m.cfg.DropNewest && lent+size <= m.cfg.MaxBytes && m.bytes()+size > m.cfg.MaxBytes {
-		drop(&noRoom)
+	room := func(needed int64) {
+		for !m.cfg.DropNewest && len(m.queue) > first && m.bytes()+needed > m.cfg.MaxBytes {
+			drop(&noRoom)
+		}
+	}
+	if room(0); lent+size <= m.cfg.MaxBytes {
+		room(size)
 	}
 	if m.bytes()+size > m.cfg.MaxBytes {
 		noRoom = append(noRoom, r.id)
@@ -324,11 +368,14 @@ func (m *model) append(r memoryRecord) (tooOld, noRoom []string) {
 func TestMemoryAgainstModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		cfg := Config{
-			MaxBytes:   rapid.Int64Range(0, 200).Draw(t, "max bytes"),
-			MaxAge:     time.Duration(rapid.IntRange(0, 20).Draw(t, "max age")) * time.Minute,
-			DropNewest: rapid.Bool().Draw(t, "drop newest"),
+		drawBounds := func(t *rapid.T) Config {
+			return Config{
+				MaxBytes:   rapid.Int64Range(0, 200).Draw(t, "max bytes"),
+				MaxAge:     time.Duration(rapid.IntRange(0, 20).Draw(t, "max age")) * time.Minute,
+				DropNewest: rapid.Bool().Draw(t, "drop newest"),
+			}
 		}
+		cfg, most := drawBounds(t), int64(0)
 		memory, model := NewMemory(cfg), &model{cfg: cfg, appended: make(map[string]bool), refused: make(map[string]bool)}
 		now, seq := start, 0
 		appendOne := func(t *rapid.T, id string) {
@@ -369,6 +416,11 @@ func TestMemoryAgainstModel(t *testing.T) {
 					ack(id)
 				}
 			},
+			"bounds": func(t *rapid.T) {
+				model.cfg = drawBounds(t)
+				memory.SetBounds(model.cfg)
+				most = model.bytes()
+			},
 			"ack any": func(t *rapid.T) { ack(anID(t)) },
 			"set aside": func(t *rapid.T) {
 				if err := memory.SetAside(anID(t), []byte("x"), "refused"); !errors.Is(err, ErrInMemory) {
@@ -380,8 +432,8 @@ func TestMemoryAgainstModel(t *testing.T) {
 				if reports != len(model.queue) || bytes != model.bytes() {
 					t.Fatalf("kept %d reports of %d bytes, want %d of %d", reports, bytes, len(model.queue), model.bytes())
 				}
-				if bytes > cfg.MaxBytes {
-					t.Fatalf("%d bytes kept, above %d", bytes, cfg.MaxBytes)
+				if bytes > max(model.cfg.MaxBytes, most) { // what is kept already
+					t.Fatalf("%d bytes kept, above %d", bytes, model.cfg.MaxBytes)
 				}
 				if sum := reports + model.dropped + model.acknowledged; sum != len(model.appended) {
 					t.Fatalf("%d reports appended, %d accounted for", len(model.appended), sum)

@@ -28,7 +28,7 @@ func open(fs files, cfg Config) (*Disk, error) {
 
 func newDisk(fs files, cfg Config) *Disk {
 	return &Disk{
-		cfg: cfg, segmentSize: max(min(maxSegment, cfg.MaxBytes/16), 1), files: fs, memoryLimit: MemoryLimit,
+		cfg: cfg, segmentSize: segmentSize(cfg), files: fs, memoryLimit: MemoryLimit,
 		unlock: func() error { return nil }, state: make(map[string]string),
 	}
 }

@@ -13,7 +13,8 @@
 //   - It keeps at most MaxBytes, and nothing older than MaxAge. What is dropped is returned by Append: whole
 //     segments of at most 8 MiB, the oldest first; or the new report, if it is to be so, or if the disk fails,
 //     memory is full, and there are reports on the disk. The report that is on its way to core never is. On
-//     the disk there may be two segments more, and a tenth of MaxBytes for what was set aside.
+//     the disk there may be two segments more, and a tenth of MaxBytes for what was set aside. Bounds that
+//     become smaller (SetBounds) hold from the next Append on.
 //   - What is damaged costs nothing but itself: it is copied to a file of its own with the reason, told, and what
 //     is missing is counted. A write that was not finished when the process ended is cut off. A failed fsync is
 //     not tried again: what it was for is written again, to another file.
