@@ -3,7 +3,6 @@ package tlsid
 import (
 	"bytes"
 	"cmp"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -12,8 +11,6 @@ import (
 	"os"
 	"strings"
 	"time"
-
-	"github.com/serviceradar/poller/internal/check"
 )
 
 // maxFile bounds what is read of a file: the largest bundles of authorities have well below 1 MiB,
@@ -21,56 +18,6 @@ import (
 const maxFile = 8 << 20
 
 const certificateBlock = "CERTIFICATE"
-
-// loadPair loads our own certificate with its key.
-func loadPair(id check.TLS, now time.Time) (tls.Certificate, error) {
-	certPEM, err := read(id.CertFile, "our own certificate (cert_file)")
-	keyPEM, keyErr := read(id.KeyFile, "the key of our own certificate (key_file)")
-	if err = both(err, keyErr); err != nil {
-		return tls.Certificate{}, err
-	}
-	chain, err := certificates(certPEM, id.CertFile, "our own certificate (cert_file)")
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	if err := checkKeyBlock(keyPEM, id.KeyFile); err != nil {
-		return tls.Certificate{}, err
-	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		return tls.Certificate{}, pairError(id, err)
-	}
-	if err := checkDates(chain[0], id.CertFile, now); err != nil {
-		return tls.Certificate{}, err
-	}
-	return pair, nil
-}
-
-// loadAuthorities loads the certificates that peers' certificates are checked against.
-func loadAuthorities(file, peers string, now time.Time) (*x509.CertPool, error) {
-	purpose := "the authorities for " + peers + " (ca_file)"
-	data, err := read(file, purpose)
-	if err != nil {
-		return nil, err
-	}
-	found, err := certificates(data, file, purpose)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	alive := false
-	for _, cert := range found {
-		// One that has expired stays in: bundles keep old ones, and verification skips them.
-		pool.AddCert(cert)
-		alive = alive || !now.After(cert.NotAfter)
-	}
-	if !alive {
-		last := found[len(found)-1]
-		return nil, fmt.Errorf("TLS file %s, %s: every certificate in it has expired (%s on %s): get the authority's current certificate",
-			file, purpose, subject(last), date(last.NotAfter))
-	}
-	return pool, nil
-}
 
 // both returns what is wrong, on one line if it is two things.
 func both(a, b error) error {
@@ -115,18 +62,30 @@ func readError(file, purpose string, err error) error {
 	return fmt.Errorf("TLS file %s, %s: it can't be read: %w", file, purpose, err)
 }
 
+// blocks returns the PEM blocks in data. One that is cut short is an error, though there may be others: a file that
+// is being written must not be taken for a whole one.
+func blocks(data []byte, file, purpose string) ([]*pem.Block, error) {
+	var found []*pem.Block
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		found = append(found, block)
+	}
+	const begin = "\n-----BEGIN"
+	if begun := bytes.Count(append([]byte("\n"), data...), []byte(begin)); begun > len(found) {
+		return nil, fmt.Errorf("TLS file %s, %s: %d PEM blocks begin in it, and %d can be read: it is not wholly written, or damaged: copy it again",
+			file, purpose, begun, len(found))
+	}
+	return found, nil
+}
+
 // certificates returns the certificates in data, at least one.
 func certificates(data []byte, file, purpose string) ([]*x509.Certificate, error) {
+	all, err := blocks(data, file, purpose)
+	if err != nil {
+		return nil, err
+	}
 	var found []*x509.Certificate
-	var others []string
-	for rest := data; ; {
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		if block == nil {
-			break
-		}
+	for _, block := range all {
 		if block.Type != certificateBlock {
-			others = append(others, block.Type)
 			continue
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
@@ -140,58 +99,58 @@ func certificates(data []byte, file, purpose string) ([]*x509.Certificate, error
 		return found, nil
 	}
 	return nil, fmt.Errorf("TLS file %s, %s: no PEM block of type %s in it (%s): %s",
-		file, purpose, certificateBlock, holds(data, others), hintForBlocks(others))
+		file, purpose, certificateBlock, holds(data, all), hintForBlocks(all))
 }
 
 // checkKeyBlock finds what the standard library would call by a less helpful name.
 func checkKeyBlock(data []byte, file string) error {
-	const purpose = "the key of our own certificate (key_file)"
-	var others []string
-	for rest := data; ; {
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		if block == nil {
-			break
-		}
+	all, err := blocks(data, file, ownKey)
+	if err != nil {
+		return err
+	}
+	for _, block := range all {
 		if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
 			return fmt.Errorf("TLS file %s, %s: the key is encrypted, and nobody is there to type a password: "+
-				"decrypt it with openssl pkey -in FILE -out NEWFILE, readable for this process only", file, purpose)
+				"decrypt it with openssl pkey -in FILE -out NEWFILE, readable for this process only", file, ownKey)
 		}
 		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
 			return nil
 		}
-		others = append(others, block.Type)
 	}
 	return fmt.Errorf("TLS file %s, %s: no PEM block of a PRIVATE KEY in it (%s): %s",
-		file, purpose, holds(data, others), hintForBlocks(others))
+		file, ownKey, holds(data, all), hintForBlocks(all))
 }
 
-func holds(data []byte, blocks []string) string {
+func holds(data []byte, found []*pem.Block) string {
 	switch {
 	case len(bytes.TrimSpace(data)) == 0:
 		return "the file is empty"
-	case len(blocks) == 0:
+	case len(found) == 0:
 		return "there is no PEM block at all"
 	}
-	return "it holds " + strings.Join(blocks, ", ")
+	types := make([]string, len(found))
+	for i, block := range found {
+		types[i] = block.Type
+	}
+	return "it holds " + strings.Join(types, ", ")
 }
 
-func hintForBlocks(blocks []string) string {
-	if len(blocks) > 0 {
+func hintForBlocks(found []*pem.Block) string {
+	if len(found) > 0 {
 		return "check whether the certificate's and the key's file are swapped"
 	}
 	return "name a PEM file; one in DER form can be converted with openssl x509 or openssl pkey, -inform DER"
 }
 
-func pairError(id check.TLS, err error) error {
+func pairError(f files, err error) error {
 	// The library has no error value for this most common of mistakes.
 	if strings.Contains(err.Error(), "does not match") {
 		return fmt.Errorf("TLS file %s, the key of our own certificate (key_file): "+
 			"it is not the key of the certificate in %s: use the two files that were issued together: %w",
-			id.KeyFile, id.CertFile, err)
+			f.key, f.cert, err)
 	}
 	return fmt.Errorf("TLS files %s and %s, our own certificate and its key (cert_file, key_file): they can't be used together: %w",
-		id.CertFile, id.KeyFile, err)
+		f.cert, f.key, err)
 }
 
 func checkDates(cert *x509.Certificate, file string, now time.Time) error {

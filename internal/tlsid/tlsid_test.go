@@ -194,15 +194,15 @@ func TestDates(t *testing.T) {
 	} {
 		t.Run(test.now.Format(time.RFC3339), func(t *testing.T) {
 			t.Parallel()
-			_, err := server(id, test.now)
+			_, err := server(id, fromDisk(test.now))
 			wantError(t, err, test.want...)
-			_, err = client(id, "checker", test.now)
+			_, err = client(id, "checker", fromDisk(test.now))
 			wantError(t, err, test.want...)
 		})
 	}
-	_, err := client(id, "checker", until.Add(time.Second))
+	_, err := client(id, "checker", fromDisk(until.Add(time.Second)))
 	wantError(t, err, id.CertFile, "CN=checker", "has expired", dates, "2031-06-01T00:00:01Z", "issue a new one")
-	_, err = server(id, until.Add(time.Second))
+	_, err = server(id, fromDisk(until.Add(time.Second)))
 	wantError(t, err, id.CAFile, "clients that connect to us", "every certificate in it has expired", "CN=test authority on 2031-06-01T00:00:00Z")
 }
 

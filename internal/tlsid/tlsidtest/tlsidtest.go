@@ -101,6 +101,29 @@ func (ca *CA) Issue(t testing.TB, name string, opts ...Option) check.TLS {
 	return id
 }
 
+// Replace puts the content of a file in the place of another, which need not be there, at once: no reader sees a part of it.
+func Replace(t testing.TB, file, by string) {
+	t.Helper()
+	content, err := os.ReadFile(by) //nolint:gosec // the test's own file
+	if err != nil {
+		t.Fatalf("read %s: %v", by, err)
+	}
+	temporary := file + ".new"
+	if err = os.WriteFile(temporary, content, 0o600); err == nil { //nolint:gosec // as above
+		err = os.Rename(temporary, file)
+	}
+	if err != nil {
+		t.Fatalf("replace %s: %v", file, err)
+	}
+}
+
+// ReplacePair does so with the certificate and the key of an identity, first the certificate.
+func ReplacePair(t testing.TB, id, by check.TLS) {
+	t.Helper()
+	Replace(t, id.CertFile, by.CertFile)
+	Replace(t, id.KeyFile, by.KeyFile)
+}
+
 func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
