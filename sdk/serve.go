@@ -33,7 +33,8 @@ type options struct {
 
 // TLS serves with a certificate and its key, from PEM files. With caFile, clients need a
 // certificate of the authorities in it; without (""), anybody may connect. All three empty mean
-// plaintext.
+// plaintext. When the files are replaced, connections from a second later on go by the new ones; if
+// these can't be used, what was there before stays, and the log says so.
 func TLS(certFile, keyFile, caFile string) Option {
 	return func(o *options) { o.certFile, o.keyFile, o.caFile = certFile, keyFile, caFile }
 }
@@ -101,7 +102,7 @@ func newServer(checks []Check, opts []Option) (*server, error) {
 		return nil, err
 	}
 	s.types = listTypes(byType)
-	config, err := tlsid.ServerFiles(s.certFile, s.keyFile, s.caFile)
+	config, err := tlsid.ServerFiles(s.certFile, s.keyFile, s.caFile, s.tellTLS)
 	if err != nil {
 		return nil, fmt.Errorf("serve checks: %w", err)
 	}
@@ -123,6 +124,15 @@ func newServer(checks []Check, opts []Option) (*server, error) {
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s, nil
+}
+
+// tellTLS logs what has become of the TLS files.
+func (s *server) tellTLS(err error) {
+	if err != nil {
+		s.log.Warn("the TLS files have changed, and can't be used", "error", err)
+		return
+	}
+	s.log.Info("new connections go by the TLS files as they are now")
 }
 
 func index(checks []Check) (map[string]Check, error) {

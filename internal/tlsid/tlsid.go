@@ -6,7 +6,8 @@
 //     that is returned can be used; its files are not looked at again.
 //   - A Store does that once for each identity and shares what came of it, until Refresh finds other files. What
 //     it gives out then is the new, whole; if that can't be used it is the old, and Refresh says so each time. Our own
-//     certificate and its key are replaced together or not at all, and so are the authorities in a file.
+//     certificate and its key are replaced together or not at all, and so are the authorities in a file. What
+//     ServerFiles returns does the same, and looks by itself.
 //   - No configuration is ever weaker than its mode says: the peer's certificate is verified
 //     always, TLS is at least 1.2 (1.3 wherever the peer can), and mode mtls never falls back to
 //     the system's authorities, which would let in anybody with a public certificate. That holds while files are
@@ -21,7 +22,6 @@ package tlsid
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"time"
 
@@ -38,22 +38,6 @@ func Client(id check.TLS, host string) (*tls.Config, error) {
 // Server returns the configuration for a listener, or nil for plaintext. In mode mtls only
 // clients with a certificate of the authorities in id.CAFile get in; in mode tls anybody does.
 func Server(id check.TLS) (*tls.Config, error) {
-	return server(id, fromDisk(time.Now()))
-}
-
-// ServerFiles is Server for callers that have file names and no mode: no files mean plaintext, a
-// certificate with its key mode tls, and authorities besides mode mtls.
-func ServerFiles(certFile, keyFile, caFile string) (*tls.Config, error) {
-	id := check.TLS{Mode: check.TLSMutual, CertFile: certFile, KeyFile: keyFile, CAFile: caFile}
-	switch {
-	case certFile == "" && keyFile == "" && caFile == "":
-		return nil, nil // a nil configuration means plaintext, as for Server
-	case certFile == "" || keyFile == "":
-		return nil, errors.New("TLS for a server needs a certificate file and a key file, and one of them is not given: " +
-			"name both, or give no TLS file at all to serve plaintext")
-	case caFile == "":
-		id.Mode = check.TLSServer
-	}
 	return server(id, fromDisk(time.Now()))
 }
 

@@ -146,35 +146,6 @@ func TestTLS12(t *testing.T) {
 	}
 }
 
-func TestServerFiles(t *testing.T) {
-	t.Parallel()
-	ca := tlsidtest.NewCA(t)
-	id := ca.Issue(t, "checker")
-	for _, test := range []struct {
-		cert, key, ca string
-		want          string
-	}{
-		{"", "", "", "plaintext"},
-		{id.CertFile, id.KeyFile, "", tls.NoClientCert.String()},
-		{id.CertFile, id.KeyFile, id.CAFile, tls.RequireAndVerifyClientCert.String()},
-		{id.CertFile, "", "", "error"},
-		{"", id.KeyFile, "", "error"},
-		{"", "", id.CAFile, "error"},
-	} {
-		config, err := ServerFiles(test.cert, test.key, test.ca)
-		got := "plaintext"
-		switch {
-		case err != nil:
-			got = "error"
-		case config != nil:
-			got = config.ClientAuth.String()
-		}
-		if got != test.want {
-			t.Errorf("ServerFiles(%q, %q, %q) = %s (%v); want %s", test.cert, test.key, test.ca, got, err, test.want)
-		}
-	}
-}
-
 func TestDates(t *testing.T) {
 	t.Parallel()
 	from := time.Date(2031, 5, 1, 0, 0, 0, 0, time.UTC)
