@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/tlsid"
 	"github.com/serviceradar/poller/proto/monitoring"
 )
 
@@ -41,19 +42,21 @@ type CheckerConfig struct {
 	// 0 means a minute. On Linux it holds for data that nobody acknowledges, too. A Dial of its own has
 	// to see to that itself.
 	FindDead time.Duration
+	// Identities has what the agent's TLS comes to; if nil, the files are read for each Checker.
+	Identities *tlsid.Store
 	// Dial is the network's if nil.
 	Dial Dialer
 }
 
-// NewChecker returns a client that connects when it is first used. It reads the TLS files now; a
-// *check.Failure says what is wrong with them.
+// NewChecker returns a client that connects when it is first used. It shows the identity that there is now in all its
+// connections; a *check.Failure says what is wrong with the TLS files.
 func NewChecker(agent *check.Agent, cfg CheckerConfig) (*Checker, error) {
 	l := &link{dial: cfg.Dial, within: cfg.FindDead, stall: vigilWithin(cfg.FindDead).unacked}
 	var options []grpc.CallOption
 	if agent.MaxMessage > 0 {
 		options = append(options, grpc.MaxCallRecvMsgSize(int(agent.MaxMessage)))
 	}
-	cc, err := newConn(agent.Address, agent.TLS, l, grpc.WithDefaultCallOptions(options...))
+	cc, err := newConn(agent.Address, agent.TLS, cfg.Identities, l, grpc.WithDefaultCallOptions(options...))
 	if err != nil {
 		return nil, unprepared(agent.Address, err)
 	}

@@ -213,15 +213,15 @@ func (w watched) Clone() credentials.TransportCredentials {
 
 func secured(id check.TLS) bool { return id.Mode != "" && id.Mode != check.TLSNone }
 
-// newConn returns a lazy connection to address: it costs nothing until it is used. TLS files are
-// read now, and errors are theirs.
-func newConn(address string, id check.TLS, l *link, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+// newConn returns a lazy connection to address: it costs nothing until it is used. Its identity is asked for now, and
+// stays what it is; errors are of its files.
+func newConn(address string, id check.TLS, identities *tlsid.Store, l *link, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
 	creds := insecure.NewCredentials()
-	config, err := tlsid.Client(id, host)
+	config, err := identities.Client(id, host)
 	if err != nil {
 		return nil, err
 	}

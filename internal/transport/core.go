@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,28 +17,32 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/tlsid"
 	"github.com/serviceradar/poller/internal/wire"
 	"github.com/serviceradar/poller/proto/monitoring"
 )
 
 // Core is the client of core. It uses one address until a delivery over it fails, then the next
 // one in order. It is safe for concurrent use; deliveries wait for each other, no longer than
-// their contexts allow, and that wait is not part of their timeouts.
+// their contexts allow, and that wait is not part of their timeouts. Where core is may be changed
+// while it runs (Reconfigure, Renew); a delivery that is under way then ends undisturbed.
 //
 // Core registers a poller that it does not know only on streams, and acknowledges and drops its
 // unary reports. So the first delivery on every connection is a stream, and to be sure which
 // connection a call goes over, each is a grpc.ClientConn of its own that never reconnects.
 type Core struct {
-	cfg CoreConfig
-
 	turn    chan struct{} // holds one token: who has it may use what follows
-	current int           // index of the address in use
+	cfg     CoreConfig
+	current int // index of the address in use
 	conn    *coreConn
+
+	mu   sync.Mutex
+	news news // for whoever has the token
 }
 
 // CoreConfig says where core is.
 type CoreConfig struct {
-	// Addresses are tried in order.
+	// Addresses are tried in order; there is at least one.
 	Addresses []string
 	// Timeout bounds how long a delivery goes on without any of it being taken. One that is large gets
 	// a second more for each 128 KiB.
@@ -45,6 +50,8 @@ type CoreConfig struct {
 	TLS     check.TLS
 	// FindDead is as with CheckerConfig.
 	FindDead time.Duration
+	// Identities has what TLS comes to; if nil, the files are read for each connection.
+	Identities *tlsid.Store
 	// Dial is the network's if nil.
 	Dial Dialer
 }
@@ -70,7 +77,7 @@ func NewCore(cfg CoreConfig) *Core {
 // Close ends the connection, after the delivery in flight.
 func (c *Core) Close() error {
 	<-c.turn
-	defer func() { c.turn <- struct{}{} }()
+	defer c.pass()
 	return c.drop()
 }
 
@@ -79,7 +86,7 @@ func (c *Core) Close() error {
 func (c *Core) Deliver(ctx context.Context, d wire.Delivery) error {
 	select {
 	case <-c.turn:
-		defer func() { c.turn <- struct{}{} }()
+		defer c.pass()
 	case <-ctx.Done():
 		return fmt.Errorf("deliver to core: given up while waiting for an earlier delivery: %w", ctx.Err())
 	}
@@ -103,7 +110,7 @@ func (c *Core) Deliver(ctx context.Context, d wire.Delivery) error {
 		err = c.explain(err)
 	}
 	// Also after a timeout: the connection may be dead without anybody having said so. And also
-	// when core holds us off: the TLS files are read again for the next connection.
+	// when core holds us off: the next connection shows what there is of an identity by then.
 	if !answered(err) {
 		err = errors.Join(err, c.drop())
 		// A delivery that the caller gave up says nothing about the address.
@@ -262,7 +269,7 @@ func pollerOf(body []byte) string {
 
 func (c *Core) connect(address string) (*coreConn, error) {
 	l := &link{dial: c.cfg.Dial, once: true, within: c.cfg.FindDead}
-	cc, err := newConn(address, c.cfg.TLS, l)
+	cc, err := newConn(address, c.cfg.TLS, c.cfg.Identities, l)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnprepared, err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/sim"
+	"github.com/serviceradar/poller/internal/tlsid"
 	"github.com/serviceradar/poller/internal/tlsid/tlsidtest"
 	"github.com/serviceradar/poller/internal/wire"
 	"github.com/serviceradar/poller/proto/monitoring"
@@ -417,27 +418,32 @@ func TestCoreMutualTLS(t *testing.T) {
 	wantTaken(t, core, "stream p/1/1 a/ssh", "unary p/1/2 a/ssh")
 }
 
-// TestCoreTLSFiles: they are read with each connection, so that a person can mend them.
+// TestCoreTLSFiles: until they can be used, they are read with each connection, so that a person can mend them.
 func TestCoreTLSFiles(t *testing.T) {
 	t.Parallel()
-	ca := tlsidtest.NewCA(t)
-	core := new(sim.Core)
-	server, err := core.Start("127.0.0.1:0", serverCreds(t, ca.Issue(t, "core")))
-	if err != nil {
-		t.Fatal(err)
+	for name, store := range map[string]*tlsid.Store{"a store": tlsid.NewStore(), "none": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ca := tlsidtest.NewCA(t)
+			core := new(sim.Core)
+			server, err := core.Start("127.0.0.1:0", serverCreds(t, ca.Issue(t, "core")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(server.Stop)
+			me := ca.Issue(t, "poller")
+			if err := os.Rename(me.KeyFile, me.KeyFile+".away"); err != nil {
+				t.Fatal(err)
+			}
+			c := newCore(t, CoreConfig{Addresses: []string{server.Addr()}, TLS: me, Identities: store})
+			wantError(t, "no key", deliver(t, c, 1, "a/ssh"), wire.Hold, server.Addr(), me.KeyFile, "no such file")
+			if err := os.Rename(me.KeyFile+".away", me.KeyFile); err != nil {
+				t.Fatal(err)
+			}
+			mustDeliver(t, c, 1, "a/ssh")
+			wantTaken(t, core, "stream p/1/1 a/ssh")
+		})
 	}
-	t.Cleanup(server.Stop)
-	me := ca.Issue(t, "poller")
-	if err := os.Rename(me.KeyFile, me.KeyFile+".away"); err != nil {
-		t.Fatal(err)
-	}
-	c := newCore(t, CoreConfig{Addresses: []string{server.Addr()}, TLS: me})
-	wantError(t, "no key", deliver(t, c, 1, "a/ssh"), wire.Hold, server.Addr(), me.KeyFile, "no such file")
-	if err := os.Rename(me.KeyFile+".away", me.KeyFile); err != nil {
-		t.Fatal(err)
-	}
-	mustDeliver(t, c, 1, "a/ssh")
-	wantTaken(t, core, "stream p/1/1 a/ssh")
 }
 
 func TestCoreClose(t *testing.T) {
