@@ -393,6 +393,13 @@ func (m *promise) look() {
 	if n, bytes := m.disk.Kept(); n != len(m.kept) || bytes != total(m.kept) {
 		m.t.Fatalf("Kept: %d reports of %d bytes, want %d of %d", n, bytes, len(m.kept), total(m.kept))
 	}
+	holding := Holding{Reports: len(m.kept), Bytes: total(m.kept)}
+	if len(m.kept) > 0 {
+		holding.Oldest = m.kept[0].at
+	}
+	if got := m.disk.Holding(); got.Reports != holding.Reports || got.Bytes != holding.Bytes || !got.Oldest.Equal(holding.Oldest) {
+		m.t.Fatalf("Holding: %+v, want %+v", got, holding)
+	}
 	if m.memoryLimit > 0 && m.lent == 0 && len(m.disk.pending) > 1 && m.disk.pendingBytes > m.memoryLimit {
 		m.t.Fatalf("%d bytes are kept in memory", m.disk.pendingBytes)
 	}

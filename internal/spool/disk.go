@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -49,6 +50,9 @@ type Disk struct {
 	stateNews   bool // the state has what is in no file, because its report went to core from memory
 	aside       []asideFile
 	closed      bool
+
+	// holding is for those who don't wait for the disk.
+	holding atomic.Pointer[Holding]
 }
 
 // segment is a file of reports, or what was made of two of them.
@@ -100,6 +104,7 @@ func (d *Disk) Boot() uint64 { return d.marks.boot }
 func (d *Disk) Append(id string, at time.Time, body []byte, state map[string]string) (tooOld, noRoom []string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	defer d.hold()
 	if d.closed {
 		return nil, nil, ErrClosed
 	}
@@ -143,6 +148,7 @@ func (d *Disk) add(r *record) {
 func (d *Disk) Next() (id string, body []byte, ok bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	defer d.hold()
 	if d.closed {
 		return "", nil, false, ErrClosed
 	}
@@ -174,6 +180,7 @@ func (d *Disk) oldest() (*record, error) {
 func (d *Disk) Ack(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	defer d.hold()
 	if d.closed {
 		return
 	}

@@ -409,6 +409,16 @@ func (d *disk) run(script string) {
 		if got := d.step(strings.Fields(command)); got != strings.TrimSpace(want) {
 			d.t.Errorf("%s -> %s, want %s", command, got, strings.TrimSpace(want))
 		}
+		d.wantHolding()
+	}
+}
+
+// wantHolding asserts that Holding tells what is kept now.
+func (d *disk) wantHolding() {
+	d.t.Helper()
+	reports, bytes := d.Kept()
+	if got := d.Holding(); got.Reports != reports || got.Bytes != bytes || got.Oldest.IsZero() != (reports == 0) {
+		d.t.Errorf("Holding: %+v, want %d reports of %d bytes", got, reports, bytes)
 	}
 }
 

@@ -60,6 +60,7 @@ func (d *disk) drain() (ids []string) {
 		if err != nil {
 			d.t.Fatalf("Next: %v", err)
 		}
+		d.wantHolding()
 		if !ok {
 			return ids
 		}

@@ -11,6 +11,7 @@ import (
 func (d *Disk) Retry(id string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	defer d.hold()
 	i := slices.IndexFunc(d.aside, func(f asideFile) bool { return f.id == id })
 	if i < 0 {
 		return fmt.Errorf("nothing with the id %s was set aside", id)
@@ -49,6 +50,7 @@ func (d *Disk) Retry(id string) error {
 func (d *Disk) Drop(id string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	defer d.hold()
 	if i := slices.IndexFunc(d.aside, func(f asideFile) bool { return f.id == id }); i >= 0 {
 		if err := d.forgetDamage(d.aside[i].name); err != nil {
 			return err
@@ -152,6 +154,7 @@ func (d *Disk) rewriteWithout(name string, number uint64) error {
 func (d *Disk) DropKept() (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	defer d.hold()
 	n := d.reports
 	d.lent = nil
 	d.marks.except = 0

@@ -129,6 +129,17 @@ func (m *Memory) Kept() (reports int, bytes int64) {
 	return m.queue.Len(), m.bytes
 }
 
+// Holding tells what is kept.
+func (m *Memory) Holding() Holding {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := Holding{Reports: m.queue.Len(), Bytes: m.bytes}
+	if e := m.queue.Front(); e != nil {
+		h.Oldest = e.Value.(memoryRecord).at
+	}
+	return h
+}
+
 // Safe returns ErrInMemory: nothing outlives the process.
 func (m *Memory) Safe() error { return ErrInMemory }
 

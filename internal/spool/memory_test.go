@@ -432,6 +432,13 @@ func TestMemoryAgainstModel(t *testing.T) {
 				if reports != len(model.queue) || bytes != model.bytes() {
 					t.Fatalf("kept %d reports of %d bytes, want %d of %d", reports, bytes, len(model.queue), model.bytes())
 				}
+				holding := Holding{Reports: reports, Bytes: bytes}
+				if reports > 0 {
+					holding.Oldest = model.queue[0].at
+				}
+				if got := memory.Holding(); got != holding {
+					t.Fatalf("Holding: %+v, want %+v", got, holding)
+				}
 				if bytes > max(model.cfg.MaxBytes, most) { // what is kept already
 					t.Fatalf("%d bytes kept, above %d", bytes, model.cfg.MaxBytes)
 				}

@@ -23,14 +23,20 @@ func open(fs files, cfg Config) (*Disk, error) {
 		d.closeFiles()
 		return nil, err
 	}
+	d.hold()
 	return d, nil
 }
 
 func newDisk(fs files, cfg Config) *Disk {
-	return &Disk{
+	if cfg.Synced != nil {
+		fs = timed{files: fs, synced: cfg.Synced}
+	}
+	d := &Disk{
 		cfg: cfg, segmentSize: segmentSize(cfg), files: fs, memoryLimit: MemoryLimit,
 		unlock: func() error { return nil }, state: make(map[string]string),
 	}
+	d.hold()
+	return d
 }
 
 // inventory is what there is in the directory.

@@ -40,4 +40,7 @@ type Config struct {
 	DropNewest bool
 	// Tell is told what happens to a Disk beside what its methods return. It must not call the Disk. May be nil.
 	Tell func(Event)
+	// Synced is told how long each fsync of a Disk took, of a file or of the directory, whether it failed or not. It must
+	// not call the Disk. May be nil.
+	Synced func(took time.Duration)
 }
