@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -46,12 +47,14 @@ type CheckerConfig struct {
 	Identities *tlsid.Store
 	// Dial is the network's if nil.
 	Dial Dialer
+	// Open counts the connections that are open, of all clients that share it; may be nil.
+	Open *atomic.Int64
 }
 
 // NewChecker returns a client that connects when it is first used. It shows the identity that there is now in all its
 // connections; a *check.Failure says what is wrong with the TLS files.
 func NewChecker(agent *check.Agent, cfg CheckerConfig) (*Checker, error) {
-	l := &link{dial: cfg.Dial, within: cfg.FindDead, stall: vigilWithin(cfg.FindDead).unacked}
+	l := &link{dial: cfg.Dial, within: cfg.FindDead, stall: vigilWithin(cfg.FindDead).unacked, open: cfg.Open}
 	var options []grpc.CallOption
 	if agent.MaxMessage > 0 {
 		options = append(options, grpc.MaxCallRecvMsgSize(int(agent.MaxMessage)))

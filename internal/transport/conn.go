@@ -54,6 +54,8 @@ type link struct {
 	within time.Duration
 	// stall is how long a peer may let us wait before it reads what we write; 0 is for ever.
 	stall time.Duration
+	// open counts the connections of this and other links that are open; may be nil.
+	open *atomic.Int64
 
 	line   atomic.Pointer[line]  // the last connection
 	shakes atomic.Bool           // the last attempt got a connection, whose handshake has not ended
@@ -160,6 +162,7 @@ type listening struct {
 	net.Conn
 	link  *link
 	heard bool
+	over  atomic.Bool
 }
 
 func (l *listening) Read(b []byte) (int, error) {
@@ -181,6 +184,9 @@ func (l *listening) hear() {
 // Close is what gRPC does with any connection that has ended, before it ends the calls on it.
 func (l *listening) Close() error {
 	l.link.ended.Add(1)
+	if l.link.open != nil && l.over.CompareAndSwap(false, true) { // it may be closed again
+		l.link.open.Add(-1)
+	}
 	return l.Conn.Close()
 }
 
@@ -200,6 +206,9 @@ func (w watched) ClientHandshake(ctx context.Context, authority string, raw net.
 	w.link.failed.Store(nil)
 	w.link.heard.Store(false)
 	w.link.made.Add(1)
+	if w.link.open != nil {
+		w.link.open.Add(1)
+	}
 	l := &listening{Conn: conn, link: w.link}
 	if conn == raw { // plaintext
 		return whenReady(l, raw), info, nil
