@@ -251,7 +251,7 @@ func (a *agent) ask(run check.Run, permit machine.Permit) {
 		} else {
 			m.answer, m.err = client.Ask(ctx, run.Check)
 		}
-		m.took = time.Since(began)
+		m.asked, m.took = true, time.Since(began)
 		return m
 	}, func(err error) any {
 		m.err = err
@@ -266,6 +266,10 @@ func (a *agent) answered(m *answered) {
 	}
 	if detail := ownFault(m, status.Reason); detail != "" {
 		status = m.run.Failed(check.NoAnswer, detail, m.took)
+	}
+	if m.asked {
+		status.Asked, status.Took = true, m.took
+		status.Late = max(0, m.run.Deadline.Sub(m.run.Due)-m.given)
 	}
 	outcome, cause := machine.Answered, "the checker answered a run"
 	switch {

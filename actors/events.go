@@ -10,7 +10,7 @@ import (
 )
 
 // Event is something that people or metrics want to know; its types are below. They are plain
-// values, safe to keep.
+// values, safe to keep, but for CycleClosed.Runs.
 type Event any
 
 // Observer takes events, from many goroutines at once. It must not block: actors wait for it.
@@ -86,11 +86,13 @@ type CycleClosed struct {
 	ByReason    map[check.Reason]int
 	// Took is how long after its planned begin the cycle closed.
 	Took time.Duration
+	// Runs are its statuses, which nobody may change. To keep them would keep what all checkers said.
+	Runs []check.Status
 }
 
 // summary sums a cycle up that took so long.
 func summary(c *machine.Cycle, statuses []check.Status, took time.Duration) CycleClosed {
-	e := CycleClosed{Cycle: c.Index(), Time: c.Time(), Statuses: len(statuses), Took: took}
+	e := CycleClosed{Cycle: c.Index(), Time: c.Time(), Statuses: len(statuses), Took: took, Runs: statuses}
 	for i := range statuses {
 		switch st := &statuses[i]; {
 		case st.Reason != "":
@@ -129,8 +131,32 @@ type SpoolUnreadable struct {
 	RetryIn time.Duration
 }
 
-// ReportDropped says: a report is lost, and why.
-type ReportDropped struct{ ID, Cause string }
+// Loss says in a word why a report is lost.
+type Loss string
+
+// Why reports are lost, a fixed list.
+const (
+	// LostTooOld: core did not take it within spool.max_age.
+	LostTooOld Loss = "too_old"
+	// LostNoRoom: there was no room for it in the spool.
+	LostNoRoom Loss = "no_room"
+	// LostNotTaken: the reporter did not take it in time.
+	LostNotTaken Loss = "not_taken"
+	// LostStopped: the poller stopped before it was taken.
+	LostStopped Loss = "stopped"
+	// LostUnfit: the statuses of a cycle can't be made a report.
+	LostUnfit Loss = "unfit"
+)
+
+// Losses are all of them.
+var Losses = [...]Loss{LostTooOld, LostNoRoom, LostNotTaken, LostStopped, LostUnfit}
+
+// ReportDropped says: a report is lost, and why: in a word, and in Cause for people.
+type ReportDropped struct {
+	ID    string
+	Loss  Loss
+	Cause string
+}
 
 // ReportDelivered says: core acknowledged the report. Kept is how many are left.
 type ReportDelivered struct {
@@ -147,7 +173,9 @@ type DeliveryFailed struct {
 	Outcome wire.Outcome
 	Err     error
 	// Lost is why it could not be set aside; nil if it was, and with any other Outcome.
-	Lost    error
+	Lost error
+	// Took is how long the delivery took.
+	Took    time.Duration
 	Attempt int
 	RetryIn time.Duration
 	Kept    int

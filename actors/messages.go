@@ -81,6 +81,7 @@ type (
 		permit      machine.Permit
 		answer      check.Answer
 		err         error
+		asked       bool // the call ended, and did not panic
 		took        time.Duration
 		given       time.Duration // how long it was until the deadline
 	}

@@ -318,10 +318,10 @@ func (p *poller) close(c *machine.Cycle, now time.Time) {
 	})
 	p.sendReports(now)
 	if err != nil {
-		p.env.Observe(ReportDropped{ID: fmt.Sprintf("of cycle %d", c.Index()), Cause: err.Error()})
+		p.env.Observe(ReportDropped{ID: fmt.Sprintf("of cycle %d", c.Index()), Loss: LostUnfit, Cause: err.Error()})
 	}
 	for _, r := range p.ledger.surplus(now.Add(-p.env.config().Poll.Interval * 3 / 2)) { // about two, whatever the cycles took
-		p.env.Observe(ReportDropped{ID: r.id, Cause: "the reporter did not take it in two poll intervals"})
+		p.env.Observe(ReportDropped{ID: r.id, Loss: LostNotTaken, Cause: "the reporter did not take it in two poll intervals"})
 	}
 	p.env.Observe(summary(c, statuses, now.Sub(c.Begin())))
 }

@@ -290,7 +290,7 @@ func (r *reporter) setAside(m setAside) {
 // tryAgain does what failed again after a while.
 func (r *reporter) tryAgain(m delivered, outcome wire.Outcome) {
 	delay := r.backOff()
-	r.env.Observe(DeliveryFailed{ID: m.part.ID, Outcome: outcome, Err: m.err, Attempt: r.attempts, RetryIn: delay, Kept: m.kept})
+	r.env.Observe(DeliveryFailed{ID: m.part.ID, Outcome: outcome, Err: m.err, Took: m.took, Attempt: r.attempts, RetryIn: delay, Kept: m.kept})
 	r.retryIn(delay)
 }
 

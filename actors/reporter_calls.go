@@ -19,10 +19,10 @@ func (e *env) appendReports(reports []report, m *appended) {
 		m.failed = rep.id // should it panic
 		tooOld, noRoom, err := e.Spool.Append(rep.id, rep.time, rep.body, rep.state())
 		for _, id := range tooOld {
-			e.Observe(ReportDropped{ID: id, Cause: "core did not take it within spool.max_age"})
+			e.Observe(ReportDropped{ID: id, Loss: LostTooOld, Cause: "core did not take it within spool.max_age"})
 		}
 		for _, id := range noRoom {
-			e.Observe(ReportDropped{ID: id, Cause: "there was no room for it: spool.max_bytes, or memory while the disk can't be written"})
+			e.Observe(ReportDropped{ID: id, Loss: LostNoRoom, Cause: "there was no room for it: spool.max_bytes, or memory while the disk can't be written"})
 		}
 		if m.err = err; err != nil {
 			return
@@ -105,7 +105,7 @@ func (e *env) putAside(ctx context.Context, refused *delivered, attempt int, don
 		*done = true
 		kept, _ := e.Spool.Kept()
 		e.Observe(DeliveryFailed{
-			ID: refused.part.ID, Outcome: wire.SetAside, Err: refused.err, Lost: lost, Attempt: attempt, Kept: kept,
+			ID: refused.part.ID, Outcome: wire.SetAside, Err: refused.err, Lost: lost, Took: refused.took, Attempt: attempt, Kept: kept,
 		})
 		return nil
 	})

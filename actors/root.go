@@ -186,7 +186,7 @@ func (r *root) advanceStop(ctx actor.Context) {
 func (r *root) finish(ctx actor.Context) {
 	r.enter(ctx, finishing, r.stop.by)
 	for _, c := range r.ledger.open {
-		r.env.Observe(ReportDropped{ID: fmt.Sprintf("of cycle %d", c.Index()), Cause: "the poller stopped before the cycle was closed"})
+		r.env.Observe(ReportDropped{ID: fmt.Sprintf("of cycle %d", c.Index()), Loss: LostStopped, Cause: "the poller stopped before the cycle was closed"})
 	}
 	for name, c := range r.children {
 		if c.running && name != reporterName {
@@ -216,7 +216,7 @@ func (r *root) end(ctx actor.Context) {
 func (r *root) tellUntaken() {
 	for _, rep := range r.ledger.untaken {
 		if !r.taken[rep.id] {
-			r.env.Observe(ReportDropped{ID: rep.id, Cause: "the poller stopped before the reporter had taken it"})
+			r.env.Observe(ReportDropped{ID: rep.id, Loss: LostStopped, Cause: "the poller stopped before the reporter had taken it"})
 		}
 	}
 }

@@ -127,6 +127,10 @@ type Status struct {
 	Check *Check
 	// Available is the checker's verdict; false where Reason is set.
 	Available bool
+	// Asked tells that a call asked the checker, and ended: it began Late after the run was due, and took Took by our own
+	// clock. Without it there are neither: nobody was asked, or nobody told what came of it.
+	Asked      bool
+	Late, Took time.Duration
 	// Message is the checker's answer as it came: JSON or text. Empty where Reason is set.
 	Message []byte
 	// ResponseTime is what the checker measured, else what the call took.

@@ -35,6 +35,12 @@ const (
 	Internal Reason = "internal"
 )
 
+// Reasons are all of them.
+var Reasons = [...]Reason{
+	Timeout, Overrun, Unreachable, TLSFailed, Unauthenticated, Unimplemented,
+	NotFound, BadAnswer, TooLarge, CircuitOpen, NoAnswer, Internal,
+}
+
 // CheckerBroken tells whether the reason speaks against the checker itself, and so counts for
 // its breaker. A checker that refuses us, lacks a method or answers too much is alive: asking it
 // again costs nothing, and hiding the reason behind an open breaker would help nobody.
