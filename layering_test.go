@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"internal/convert":   {"config"},
 	"internal/daemon":    {"actors", "config", "internal/check", "internal/observe", "internal/spool", "internal/transport", "internal/wire", "internal/tlsid"},
 	"internal/machine":   {"internal/check"},
-	"internal/observe":   {},
+	"internal/observe":   {"internal/check"},
 	"internal/probe":     {},
 	"internal/sim":       {"actors", "config", "internal/check", "internal/daemon", "internal/machine", "internal/transport", "internal/wire", "internal/tlsid", "proto/monitoring", "sdk"},
 	"internal/spool":     {},

@@ -6,7 +6,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -145,15 +146,7 @@ func versionCommand() *cobra.Command {
 
 // version is what the Go toolchain wrote into the binary.
 func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "poller (unknown version)"
-	}
-	revision := ""
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			revision = " " + s.Value
-		}
-	}
-	return "poller " + info.Main.Version + revision + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
+	version, revision := observe.Build()
+	words := []string{"poller", version, revision, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " ")
 }
