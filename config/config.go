@@ -70,6 +70,7 @@ type Config struct {
 
 	Log     Log
 	Admin   Admin
+	Metrics Metrics
 	Core    Core
 	Poll    Poll
 	Breaker Breaker
@@ -93,6 +94,12 @@ type Log struct {
 type Admin struct {
 	// Listen is a host:port; empty means no server.
 	Listen string
+}
+
+// Metrics says what /metrics has.
+type Metrics struct {
+	// PerCheck adds series for each check.
+	PerCheck bool
 }
 
 // Core is where reports are delivered to.

@@ -71,6 +71,8 @@ func TestFull(t *testing.T) {
 		PollerID: "edge-7", Partition: "north", SourceIP: "edge-7.example", KVStoreID: "kv", StateDir: "/var/lib/poller",
 		ShutdownTimeout: 20 * time.Second,
 		Log:             Log{Level: "debug", Format: "json"},
+		Admin:           Admin{Listen: "[::1]:9465"},
+		Metrics:         Metrics{PerCheck: true},
 		Core: Core{
 			Addresses: []string{"core-1.example:50052", "[2001:db8::2]:50052"}, Timeout: 10 * time.Second,
 			MaxMessage: 1_000_000, Envelope: EnvelopeBare,
@@ -301,6 +303,21 @@ func TestStateDir(t *testing.T) {
 	// In memory the spool may be smaller than on disk, where 1MiB is enough.
 	mustParse(t, minimal+"state_dir = \"memory\"\ncore.max_message = \"64KiB\"\nspool.max_bytes = \"64KiB\"")
 	mustParse(t, minimal+"core.max_message = \"64KiB\"\nspool.max_bytes = \"1MiB\"")
+}
+
+// TestMetricsThatNobodyCanRead: it is no error, because an environment may switch the server off for a file that is used elsewhere.
+func TestMetricsThatNobodyCanRead(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"admin.listen = \"\"\nmetrics.per_check = true\n":            `metrics.per_check: nobody can read metrics, because admin.listen is ""; give it a host:port, or leave this out`,
+		"admin.listen = \"127.0.0.1:1\"\nmetrics.per_check = true\n": "",
+		"admin.listen = \"\"\n":                                      "",
+	} {
+		_, warnings := mustParse(t, minimal+text+"[agents.a]\naddress = \"127.0.0.1:1\"\nchecks = [{ name = \"a\", type = \"t\" }]\n")
+		if got := strings.Join(warnings, "\n"); got != want {
+			t.Errorf("%s: warnings %q, want %q", text, got, want)
+		}
+	}
 }
 
 // TestSample loads the sample that operators copy, and wants nothing in it to be noteworthy.

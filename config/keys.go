@@ -68,8 +68,9 @@ var rootSpec = newSpec(append([]key[Config]{
 	},
 	{
 		name: "admin.listen", rule: text(wantListen), def: "127.0.0.1:9464",
-		usage: "host:port for health and readiness; empty means off", field: func(c *Config) any { return &c.Admin.Listen },
+		usage: "host:port for health, readiness and metrics; empty means off", field: func(c *Config) any { return &c.Admin.Listen },
 	},
+	{name: "metrics.per_check", rule: rule{kind: kindBool}, def: false, field: func(c *Config) any { return &c.Metrics.PerCheck }},
 
 	{
 		name: "core.addresses", rule: rule{kind: kindList, want: wantAddress}, required: missingCoreAddresses,

@@ -68,6 +68,9 @@ func (l *layers) validate(c *Config) {
 		l.at(l.origins[key], key, "found spool.max_bytes %q below core.max_message %q; the spool must hold at least one report of full size",
 			formatSize(c.Spool.MaxBytes), formatSize(c.Core.MaxMessage))
 	}
+	if c.Metrics.PerCheck && c.Admin.Listen == "" && !l.bad["admin.listen"] {
+		l.warn(`metrics.per_check: nobody can read metrics, because admin.listen is ""; give it a host:port, or leave this out`)
+	}
 	if c.Spool.MaxBytes < minDisk && c.StateDir != StateMemory && !l.bad["spool.max_bytes"] && !l.bad["state_dir"] {
 		l.at(l.origins["spool.max_bytes"], "spool.max_bytes", "found %q, want at least %q where reports are kept on disk, because they are kept in files of a good size; "+
 			`less is allowed with state_dir = "memory"`, formatSize(c.Spool.MaxBytes), formatSize(minDisk))

@@ -98,6 +98,8 @@ func format(kind kind, field any) string {
 		return strconv.FormatInt(*f, 10)
 	case *time.Duration:
 		return Quote(formatDuration(*f))
+	case *bool:
+		return strconv.FormatBool(*f)
 	case **bool:
 		return strconv.FormatBool(**f)
 	case *[]string:

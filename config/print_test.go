@@ -96,6 +96,9 @@ format = "auto"
 [admin]
 listen = "127.0.0.1:9464"
 
+[metrics]
+per_check = false
+
 [core]
 addresses = ["127.0.0.1:50052"]
 timeout = "15s"

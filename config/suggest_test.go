@@ -55,7 +55,7 @@ func TestNearest(t *testing.T) {
 		{"http", "", root},
 		{"logging", "", root},
 		{"version", "", root},
-		{"metrics", "", root},
+		{"telemetry", "", root},
 		{"", "", checks},
 		{"x", "", checks},
 	}

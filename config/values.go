@@ -247,6 +247,8 @@ func store(field, value any) {
 		*f = value.(time.Duration)
 	case *[]string:
 		*f = value.([]string)
+	case *bool:
+		*f = value.(bool)
 	case **bool:
 		truth := value.(bool)
 		*f = &truth
