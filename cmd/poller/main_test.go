@@ -312,6 +312,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("readyz: %d %s", code, body)
 	}
 	p.await(t, "cycle closed")
+	wantMetrics(t, admin)
 	p.signal(t)
 	if code := p.end(); code != 0 {
 		t.Errorf("exit code %d", code)
@@ -328,6 +329,34 @@ func TestRun(t *testing.T) {
 	}
 	if v := core.Violations(); len(v) != 0 {
 		t.Errorf("violations: %v", v)
+	}
+}
+
+// wantMetrics asserts what a poller with twoAgents tells Prometheus after its first cycle.
+func wantMetrics(t *testing.T, admin string) {
+	t.Helper()
+	code, body := get(t, admin, "/metrics")
+	if code != http.StatusOK {
+		t.Fatalf("metrics: %d %s", code, body)
+	}
+	var ours []string
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(line, "poller_") && !strings.Contains(line, "_bucket{") && !strings.HasSuffix(line, " 0\n") {
+			ours = append(ours, line)
+		}
+	}
+	t.Logf("%d lines in all; of the poller's own, those that are not 0:\n%s", strings.Count(body, "\n"), strings.Join(ours, ""))
+	for _, want := range []string{
+		"poller_agents 2\n", "poller_checks 3\n", `poller_breakers{state="closed"} 2`, "poller_checker_connections 2\n", "poller_cycle_statuses 3\n",
+		`poller_ready{condition="cycle"} 1`, `poller_runs_total{reason="",result="available",type="port"} `, "poller_config_last_reload_successful 1\n",
+		`poller_deliveries_total{outcome="delivered"} `, "poller_build_info{goversion=\"go1.", "go_goroutines ", "process_resident_memory_bytes ",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the metrics lack %q", want)
+		}
+	}
+	if strings.Contains(body, "protoactor") || strings.Contains(body, "probe_") {
+		t.Error("the metrics tell of the actor framework, or of each check")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -17,6 +18,7 @@ import (
 	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/observe"
+	"github.com/serviceradar/poller/internal/spool"
 	"github.com/serviceradar/poller/internal/transport"
 	"github.com/serviceradar/poller/internal/wire"
 )
@@ -43,6 +45,9 @@ type Daemon struct {
 	system *actors.System
 	admin  *observe.Admin
 	tell   *narrator
+
+	measure     measurer
+	connections atomic.Int64 // open ones to checkers
 }
 
 // New wires a daemon. Nothing runs before Start.
@@ -60,6 +65,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 		}
 	}
 	d.tell = newNarrator(d.o.Log, d.board, cfg)
+	d.measure = d.newMeasurer()
 	if cfg.Admin.Listen != "" { // first, for it is what may fail
 		admin, err := observe.ListenAdmin(ctx, cfg.Admin.Listen)
 		if err != nil {
@@ -67,7 +73,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 		}
 		d.admin = admin
 	}
-	queue, err := openQueue(cfg, d.tell.spoolEvent)
+	queue, err := openQueue(cfg, d.measure.Synced, d.spoolEvent)
 	if err != nil {
 		return errors.Join(err, d.Stop(ctx))
 	}
@@ -86,12 +92,14 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if dial == nil {
 		dial = transport.NetDialer(cfg.Poll.Interval)
 	}
+	checking := checkerConfig(cfg, dial)
+	checking.Open = &d.connections
 	system, err := actors.Start(actors.Options{
 		Config:   cfg,
 		Identity: who,
 		Boot:     d.queue.boot,
 		Dial: func(a *check.Agent) (actors.Checker, error) {
-			return transport.NewChecker(a, checkerConfig(cfg, dial))
+			return transport.NewChecker(a, checking)
 		},
 		Core:    d.core,
 		Spool:   d.queue,
@@ -104,7 +112,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 	}
 	d.system = system
 	if d.admin != nil {
-		d.admin.Serve(system.Alive, d.board)
+		d.admin.Serve(system.Alive, d.board, d.measure.Metrics)
 	}
 	kept, _ := d.queue.Kept()
 	d.o.Log.Info().Str("poller_id", cfg.PollerID).Str("source_ip", cfg.SourceIP).Int("agents", len(cfg.Agents)).
@@ -166,13 +174,18 @@ func (d *Daemon) AdminAddress() string {
 // Ready returns the conditions of readiness and whether all are fulfilled.
 func (d *Daemon) Ready() (bool, []observe.Condition) { return d.board.Read(time.Now()) }
 
+func (d *Daemon) spoolEvent(e spool.Event) {
+	d.measure.spoolEvent(e)
+	d.tell.spoolEvent(e)
+}
+
 func (d *Daemon) observer() actors.Observer {
-	if d.o.Observe == nil {
-		return d.tell.observe
-	}
 	return func(e actors.Event) {
+		d.measure.observe(e) // first, so that whoever reads the log finds it in the metrics
 		d.tell.observe(e)
-		d.o.Observe(e)
+		if d.o.Observe != nil {
+			d.o.Observe(e)
+		}
 	}
 }
 

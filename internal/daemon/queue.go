@@ -21,21 +21,25 @@ type queue struct {
 	boot string      // differs from those of all earlier processes
 	// state is what the last process left.
 	state map[string]string
+	// holding tells what is kept, and waits for no disk.
+	holding func() spool.Holding
 }
 
 // SpoolDirectory is where in the state directory the spool is.
 func SpoolDirectory(stateDir string) string { return filepath.Join(stateDir, "spool") }
 
-func openQueue(cfg *config.Config, tell func(spool.Event)) (*queue, error) {
+func openQueue(cfg *config.Config, synced func(time.Duration), tell func(spool.Event)) (*queue, error) {
 	bounds := spool.Config{
-		MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge, DropNewest: cfg.Spool.WhenFull == config.DropNewest, Tell: tell,
+		MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge, DropNewest: cfg.Spool.WhenFull == config.DropNewest,
+		Tell: tell, Synced: synced,
 	}
 	stateDir, err := prepareStateDir(cfg)
 	if err != nil {
 		return nil, err
 	}
 	if stateDir == "" {
-		return &queue{Spool: spool.NewMemory(bounds), boot: strconv.FormatInt(time.Now().UnixMilli(), 36)}, nil
+		memory := spool.NewMemory(bounds)
+		return &queue{Spool: memory, boot: strconv.FormatInt(time.Now().UnixMilli(), 36), holding: memory.Holding}, nil
 	}
 	dir := SpoolDirectory(stateDir)
 	disk, err := spool.Open(dir, bounds)
@@ -43,7 +47,7 @@ func openQueue(cfg *config.Config, tell func(spool.Event)) (*queue, error) {
 		return nil, err
 	}
 	disk.Retain(configured(cfg))
-	return &queue{Spool: disk, disk: disk, dir: dir, boot: strconv.FormatUint(disk.Boot(), 36), state: disk.State()}, nil
+	return &queue{Spool: disk, disk: disk, dir: dir, boot: strconv.FormatUint(disk.Boot(), 36), state: disk.State(), holding: disk.Holding}, nil
 }
 
 // configured tells whether a key of the state is one of a check that there is.

@@ -17,8 +17,8 @@ const aliveTimeout = time.Second
 const lastRequests = 500 * time.Millisecond
 
 // Admin is the HTTP server for those who run the poller: /healthz tells whether it lives,
-// /readyz whether it can be relied on, and why not; /debug/pprof/ shows those on the same machine what
-// the process is at.
+// /readyz whether it can be relied on, and why not; /metrics is for Prometheus; /debug/pprof/ shows those on the same
+// machine what the process is at.
 type Admin struct {
 	server   *http.Server
 	listener net.Listener
@@ -40,10 +40,11 @@ func ListenAdmin(ctx context.Context, address string) (*Admin, error) {
 }
 
 // Serve answers from now on, in the background, until Stop. Alive returns nil if the poller lives.
-func (a *Admin) Serve(alive func(context.Context) error, board *Board) {
+func (a *Admin) Serve(alive func(context.Context) error, board *Board, metrics *Metrics) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { healthz(w, r, alive) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { readyz(w, board) })
+	mux.Handle("GET /metrics", metrics.Handler())
 	profiles(mux)
 	a.server.Handler = mux
 	go func() {

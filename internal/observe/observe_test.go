@@ -174,7 +174,7 @@ func TestAdmin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin.Serve(func(context.Context) error { return dead }, board)
+	admin.Serve(func(context.Context) error { return dead }, board, observe.NewMetrics(sources(false)))
 	client := &http.Client{Transport: new(http.Transport)}
 	get := func(path string) (int, string) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin.Address()+path, nil)
@@ -197,6 +197,9 @@ func TestAdmin(t *testing.T) {
 	}
 	if code, body := get("/readyz"); code != 503 || !strings.Contains(body, `"detail": "away"`) {
 		t.Errorf("readyz: %d %q", code, body)
+	}
+	if code, body := get("/metrics"); code != 200 || !strings.Contains(body, "poller_checker_connections 3") {
+		t.Errorf("metrics: %d %q", code, body)
 	}
 	board.Set(time.Unix(2, 0), "core", true, "")
 	if code, body := get("/readyz"); code != 200 || !strings.Contains(body, `"ready": true`) {

@@ -1,0 +1,119 @@
+package daemon
+
+import (
+	"strings"
+	"time"
+
+	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/internal/observe"
+	"github.com/serviceradar/poller/internal/spool"
+	"github.com/serviceradar/poller/internal/wire"
+)
+
+// Causes for which reports are lost, beside those that actors tell.
+const (
+	lossDamaged = "damaged"
+	lossRefused = "refused"
+)
+
+// breakerHalfOpen is how the breaker of an agent that was restarted begins.
+const breakerHalfOpen = "half-open"
+
+// measurer turns events into metrics, as the narrator turns them into log lines.
+type measurer struct{ *observe.Metrics }
+
+// newMeasurer returns a measurer that knows the configuration. Nobody may scrape before all has started.
+func (d *Daemon) newMeasurer() measurer {
+	m := measurer{observe.NewMetrics(observe.MetricsSources{
+		PerCheck: d.o.Config.Metrics.PerCheck, Board: d.board, Connections: d.connections.Load,
+		Spool: func() (reports int, bytes int64, oldest time.Time) {
+			h := d.queue.holding()
+			return h.Reports, h.Bytes, h.Oldest
+		},
+	})}
+	m.Agents(d.o.Config.Agents)
+	m.ConfigLoaded(d.o.Config.Hash(), time.Now())
+	return m
+}
+
+// observe takes an event of the actors.
+func (m measurer) observe(event actors.Event) {
+	switch e := event.(type) {
+	case actors.CycleClosed:
+		m.CycleClosed(e.Runs, e.Took)
+	case actors.CyclesMissed:
+		m.CyclesMissed(e.Cycles)
+	case actors.ClockSetBack:
+		m.ClockSetBack()
+	case actors.BreakerChanged:
+		m.BreakerMoved(e.Agent, e.To)
+	case actors.StatusDiscarded:
+		m.AnswerDiscarded()
+	case actors.ActorFailed:
+		kind, name := kindOf(e.Actor)
+		m.ActorFailed(kind, name, e.Parked)
+	case actors.ActorRestarted:
+		m.restarted(e.Actor)
+	case actors.PanicRecovered:
+		m.PanicRecovered()
+	case actors.DeadLetter:
+		m.DeadLetter()
+	default:
+		m.delivery(e)
+	}
+}
+
+func (m measurer) restarted(actor string) {
+	kind, name := kindOf(actor)
+	m.ActorRestarted(kind, name)
+	if agent, ok := agentOf(actor); ok {
+		m.BreakerMoved(agent, breakerHalfOpen)
+	}
+}
+
+// kindOf returns what kind of actor it is, and its own name.
+func kindOf(actor string) (kind, name string) {
+	kind, name, isAgent := strings.Cut(actor, "/")
+	if !isAgent {
+		return kind, kind
+	}
+	return kind, name
+}
+
+func (m measurer) delivery(event actors.Event) {
+	switch e := event.(type) {
+	case actors.ReportTaken:
+		m.ReportTaken()
+	case actors.ReportSplit:
+		m.ReportSplit()
+	case actors.ReportDropped:
+		m.ReportsDropped(string(e.Loss), 1)
+	case actors.SpoolFailed:
+		m.SpoolFailed("append")
+	case actors.SpoolUnreadable:
+		m.SpoolFailed("read")
+	case actors.ReportDelivered:
+		m.Delivered(wire.Delivered.String(), e.Took)
+	case actors.DeliveryFailed:
+		m.deliveryFailed(e)
+	}
+}
+
+func (m measurer) deliveryFailed(e actors.DeliveryFailed) {
+	if e.Lost != nil {
+		m.Delivered("lost", e.Took)
+		m.ReportsDropped(lossRefused, 1)
+		return
+	}
+	m.Delivered(strings.ReplaceAll(e.Outcome.String(), " ", "_"), e.Took)
+}
+
+// spoolEvent takes an event of the spool on disk.
+func (m measurer) spoolEvent(event spool.Event) {
+	switch e := event.(type) {
+	case spool.Lost:
+		m.ReportsDropped(lossDamaged, e.Reports)
+	case spool.AsideDropped:
+		m.AsideDropped()
+	}
+}
