@@ -1,215 +1,181 @@
 package config
 
 import (
-	"strconv"
-	"strings"
+	"slices"
 
 	"github.com/serviceradar/poller/internal/check"
 )
 
-// agentReader reads [agents].
+// agentReader reads [agents] and [profiles].
 type agentReader struct {
 	*layers
-	config *Config
-	dir    string
+	config   *Config
+	profiles map[string]*profile
+	// incomplete tells that there may be more profiles.
+	incomplete bool
+	// suggestions are what follows a name that is no profile's, made once for all agents.
+	suggestions map[string]string
+	// faults are what agents have against checks of their profiles.
+	faults map[expansionFault]*sufferers
 }
 
-// read returns all agents of the table, sorted by name. There may be no table; more than one is an
-// error by now, but each is read.
-func (r *agentReader) read(tables []*node) []*check.Agent {
-	none := true
-	var written []*node
+// read reads the agents and profiles of all files.
+func (r *agentReader) read(found *tables) {
+	r.incomplete = found.partial
+	r.readProfiles(r.entries(found.profiles, "profile"))
+	none := !slices.ContainsFunc(found.agents, func(n *node) bool { return n.kind != nodeTable || len(n.kids) > 0 })
+	if none && !found.partial {
+		r.warn("no agents configured: only heartbeats are reported")
+	}
+	var idle []string
+	for _, n := range r.entries(found.agents, "agent") {
+		entry := r.agent(n)
+		if r.idle(n, entry) {
+			idle = append(idle, entry.Name)
+		}
+		r.config.take(entry)
+	}
+	r.tellFaults()
+	r.warnIdle(idle)
+	sortAgents(r.config.Agents)
+	slices.Sort(r.config.Disabled)
+}
+
+// entries returns the tables for each agent, or for each profile, of all files. There may be no table
+// around them, or more than one: within a file that is an error by now. Each name may be in one file only.
+func (r *agentReader) entries(tables []*node, kind string) []*node {
+	var out []*node
+	first := map[string]*node{}
 	for _, table := range tables {
 		if table.kind != nodeTable {
-			r.value(table, "found %s, want a table for each agent: write [agents.NAME]", table.found())
-			none = false
-		}
-		written = append(written, table.sortedKids()...)
-	}
-	if len(written) == 0 {
-		if none {
-			r.warn("no agents configured: only heartbeats are reported")
-		}
-		return nil
-	}
-	agents := make([]*check.Agent, 0, len(written))
-	var idle []string
-	for _, n := range written {
-		if n.kind != nodeTable {
-			r.value(n, "found %s, want a table: write [%s]", n.found(), n.path())
+			r.value(table, "found %s, want a table for each %s: write [%s.NAME]", table.found(), kind, table.path())
 			continue
 		}
-		agent := r.agent(n)
-		agents = append(agents, agent)
-		checks := n.kids[checksTable]
-		if len(agent.Checks) == 0 && !n.twice && (checks == nil || checks.kind == nodeArray) {
-			idle = append(idle, agent.Name)
+		for _, n := range table.sortedKids() {
+			if old := first[n.key]; old != nil && old.doc != n.doc {
+				old.twice, n.twice = true, true
+				r.key(n, n.path(), "already written in %s; write it once", old.where())
+			}
+			first[n.key] = n
+			if n.kind != nodeTable {
+				r.value(n, "found %s, want a table: write [%s]", n.found(), n.path())
+				continue
+			}
+			if want := wantName(n.key); want != "" {
+				r.key(n, n.path(), "found %s as this %s's name, %s", foundText(n.key), kind, want)
+			}
+			out = append(out, n)
 		}
 	}
-	r.warnIdle(idle)
-	sortAgents(agents)
-	return agents
+	return out
 }
 
-func (r *agentReader) agent(n *node) *check.Agent {
-	entry := agentEntry{Agent: check.Agent{Name: n.key}}
-	if want := wantName(n.key); want != "" {
-		r.key(n, n.path(), "found %s as an agent's name, %s", foundText(n.key), want)
+// take adds an agent to the Config. It copies it, because what only was of use until now would be kept otherwise.
+func (c *Config) take(entry *agentEntry) {
+	if entry.disabled {
+		c.Disabled = append(c.Disabled, entry.Name)
+		return
 	}
-	agentSpec.setDefaults(&entry)
-	var checks []*node
-	modeBad := false
+	agent := entry.Agent
+	c.Agents = append(c.Agents, &agent)
+	if len(entry.labels) > 0 {
+		if c.Labels == nil {
+			c.Labels = map[string]map[string]string{}
+		}
+		c.Labels[agent.Name] = entry.labels
+	}
+}
+
+func (r *agentReader) agent(n *node) *agentEntry {
+	entry := &agentEntry{Agent: check.Agent{Name: n.key}}
+	agentSpec.setDefaults(entry)
+	var arrays []*node
+	modeBad, profileBad := false, false
 	w := &walker[agentEntry]{
 		spec: agentSpec, problems: r.problems,
-		set:   func(k *key[agentEntry], value any, _ *node) { store(k.field(&entry), value) },
-		bad:   func(name string) { modeBad = modeBad || name == "tls.mode" },
-		other: map[string]func(*node){checksTable: func(kid *node) { checks = append(checks, kid) }},
+		set: func(k *key[agentEntry], value any, _ *node) { store(k.field(entry), value) },
+		bad: func(name string) {
+			modeBad = modeBad || name == "tls.mode"
+			profileBad = profileBad || name == "profile"
+		},
+		other: map[string]func(*node){
+			checksTable: func(kid *node) { arrays = append(arrays, kid) },
+			labelsTable: func(kid *node) { r.labels(kid, entry) },
+		},
 	}
 	w.walk(n, "")
 	w.missing(n)
 	if written := n.kids["timeout"]; written != nil {
 		r.fitsCycle(r.config, place{node: written}, written.path(), entry.timeout)
 	}
-	switch tls := n.kids["tls"]; {
+	r.agentIdentity(n.kids["tls"], entry, modeBad, n.doc.dir)
+	names := map[string]*node{}
+	for _, array := range arrays { // more than one is an error by now
+		r.ownChecks(array, entry, names)
+	}
+	if entry.profile != "" && !profileBad {
+		r.applyProfile(n, entry, names)
+	}
+	return entry
+}
+
+// agentIdentity reads what an agent has written of its identity, nil for nothing.
+func (r *agentReader) agentIdentity(tls *node, entry *agentEntry, modeBad bool, dir string) {
+	switch {
 	case tls == nil:
 		entry.TLS = r.config.TLS
-	case tls.kind == nodeTable && tls.kids["mode"] == nil && !mayBeModeless(r.problems, &r.config.TLS, place{node: tls}, tls.path()):
-	case tls.kind == nodeTable && !modeBad:
+		return
+	case tls.kind != nodeTable:
+		return
+	case tls.kids["mode"] == nil && !mayBeModeless(r.problems, &r.config.TLS, place{node: tls}, tls.path()):
+	case !modeBad:
 		checkIdentity(r.problems, &entry.TLS, tls.path(), func(key string) place {
 			if written := tls.kids[key]; written != nil {
 				return place{node: written}
 			}
 			return place{node: tls}
 		})
-		resolvePaths(&entry.TLS, r.dir)
 	}
-	for _, array := range checks { // more than one is an error by now
-		entry.Checks = append(entry.Checks, r.checks(array, &entry)...)
-	}
-	return &entry.Agent
+	resolvePaths(&entry.TLS, dir)
 }
 
-func (r *agentReader) checks(array *node, entry *agentEntry) []check.Check {
-	if array.kind != nodeArray {
-		r.value(array, "found %s, want an array of tables: write [[%s]] before each check", array.found(), array.path())
-		return nil
-	}
-	checks := make([]check.Check, len(array.elems))
-	names := make(map[string]*node, len(array.elems))
-	for i, n := range array.elems {
-		if n.kind != nodeTable {
-			r.value(n, "found %s, want a table: write [[%s]] before each check", n.found(), array.path())
-			continue
-		}
-		c := &checkEntry{}
-		w := &walker[checkEntry]{
-			spec: checkSpec, problems: r.problems,
-			set: func(k *key[checkEntry], value any, _ *node) { store(k.field(c), value) },
-		}
-		w.walk(n, "")
-		w.missing(n)
-		r.unique(names, n, &c.Check)
-		r.method(c, n)
-		r.timeout(c, n.kids["timeout"], entry)
-		checks[i] = c.Check
-	}
-	return checks
-}
-
-// unique reports a name that an earlier check of the agent has.
-func (r *agentReader) unique(names map[string]*node, n *node, c *check.Check) {
-	written := n.kids["name"]
-	if written == nil || c.Name == "" {
+// labels reads an agent's labels.
+func (r *agentReader) labels(table *node, entry *agentEntry) {
+	if table.kind != nodeTable {
+		r.value(table, `found %s, want a table of names and texts: write labels = { site = "north" } or such`, table.found())
 		return
 	}
-	if first := names[c.Name]; first != nil {
-		where := "above"
-		if r.doc.name != "" {
-			line, _ := r.doc.position(int(first.off))
-			where = "on line " + strconv.Itoa(line)
+	if entry.labels == nil {
+		entry.labels = make(map[string]string, len(table.kids))
+	}
+	for _, n := range table.sortedKids() {
+		if want := wantName(n.key); want != "" {
+			r.key(n, n.path(), "found %s as a label's name, %s", foundText(n.key), want)
 		}
-		r.value(written, "found %s again, the check %s has that name; names are unique within an agent", foundText(c.Name), where)
-		return
-	}
-	names[c.Name] = written
-}
-
-// method says how a check is asked, and how often.
-func (r *agentReader) method(c *checkEntry, n *node) {
-	interval, results, stream := n.kids["interval"], n.kids["results_interval"], n.kids["stream"]
-	if results == nil {
-		if stream != nil {
-			r.key(stream, stream.path(), "of no use without results_interval, which has the check asked for results; write that too, or leave this out")
+		value, bad := labelRule.fromNode(n)
+		for _, f := range bad {
+			r.value(n, "%s", f.msg)
 		}
-		r.interval(&c.Check, interval)
-		return
-	}
-	if interval != nil {
-		r.key(interval, interval.path(), "of no use beside results_interval: the check is asked for its results, at that interval, and for nothing else; leave one of them out")
-	}
-	c.Interval = c.resultsInterval
-	r.interval(&c.Check, results)
-	c.Method = check.GetResults
-	if c.stream == nil && streams(&c.Check) || c.stream != nil && *c.stream {
-		c.Method = check.StreamResults
-	}
-}
-
-// streams tells whether a check's results are streamed by default: those that are large, and that
-// checkers in the field offer as streams.
-func streams(c *check.Check) bool {
-	return c.IsSync() || c.Type == check.TypeSweep
-}
-
-// interval applies the default, or reports what is no whole multiple of a cycle.
-func (r *agentReader) interval(c *check.Check, written *node) {
-	cycle := r.config.Poll.Interval
-	if written == nil {
-		c.Interval = cycle
-		return
-	}
-	past := c.Interval % cycle // 0, too, for what was reported already
-	if r.bad["poll.interval"] || past == 0 {
-		return
-	}
-	below, above := c.Interval-past, c.Interval-past+cycle
-	nearest := strconv.Quote(formatDuration(above))
-	if below > 0 {
-		nearest = strconv.Quote(formatDuration(below)) + " or " + nearest
-	}
-	r.value(written, "found %s, want a whole multiple of poll.interval, which is %q; write %s",
-		written.found(), formatDuration(cycle), nearest)
-}
-
-// timeout applies the nearest default: the agent's, then poll.timeout.
-func (r *agentReader) timeout(c *checkEntry, written *node, entry *agentEntry) {
-	switch {
-	case written != nil && c.HasResults():
-		// Results are waited for by no cycle.
-		if c.Timeout > c.Interval && c.Interval > 0 {
-			r.value(written, "found %q above the check's results_interval, which is %q; write at most that, or a longer results_interval",
-				formatDuration(c.Timeout), formatDuration(c.Interval))
+		if bad == nil {
+			entry.labels[n.key] = value.(string)
 		}
-	case written != nil:
-		r.fitsCycle(r.config, place{node: written}, written.path(), c.Timeout)
-	case entry.timeout > 0:
-		c.Timeout = entry.timeout
-	default:
-		c.Timeout = r.config.Poll.Timeout
 	}
 }
 
-// warnIdle names the agents without checks, as many as a person would read.
+// idle tells whether an agent has no checks, as far as that is certain.
+func (r *agentReader) idle(n *node, entry *agentEntry) bool {
+	if len(entry.Checks) > 0 || entry.disabled || n.twice {
+		return false
+	}
+	if own := n.kids[checksTable]; own != nil && own.kind != nodeArray {
+		return false
+	}
+	p := r.profiles[entry.profile]
+	return entry.profile == "" || p != nil && !p.broken
+}
+
 func (r *agentReader) warnIdle(names []string) {
-	if len(names) == 0 {
-		return
+	if len(names) > 0 {
+		r.warn("agents without checks are asked nothing: %s; add [[agents.NAME.checks]]", enumerate(names))
 	}
-	const most = 5
-	names = sortedQuoted(names)
-	more := ""
-	if len(names) > most {
-		more = " and " + strconv.Itoa(len(names)-most) + " more"
-		names = names[:most]
-	}
-	r.warn("agents without checks are asked nothing: %s%s; add [[agents.NAME.checks]]", strings.Join(names, ", "), more)
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -34,6 +35,60 @@ func BenchmarkParse(b *testing.B) {
 			}
 			b.ReportMetric(float64(agents)*float64(b.N)/b.Elapsed().Seconds(), "agents/s")
 		})
+	}
+}
+
+// BenchmarkFiles is many agents over many files, each with labels and a profile of five checks, most of them templates.
+func BenchmarkFiles(b *testing.B) {
+	const profiles = "[[profiles.web.checks]]\nname = \"http {{ .agent }}\"\ntype = \"http\"\ndetails = \"https://{{ .agent }}.{{ .labels.site }}.example/\"\n" +
+		"[[profiles.web.checks]]\nname = \"ssh\"\ntype = \"port\"\ndetails = \"{{ .address }}\"\nport = 22\n" +
+		"[[profiles.web.checks]]\nname = \"a\"\ntype = \"t\"\ndetails = \"{{ if eq .labels.site \\\"x\\\" }}x{{ else }}{{ .agent }}{{ end }}\"\n" +
+		"[[profiles.web.checks]]\nname = \"b\"\ntype = \"t\"\ndetails = \"{{ .labels.rack | urlquery }}\"\n" +
+		"[[profiles.web.checks]]\nname = \"c\"\ntype = \"t\"\ndetails = \"127.0.0.1\"\ninterval = \"1m\"\n"
+	for _, agents := range []int{1_000, 10_000} {
+		b.Run(fmt.Sprintf("agents=%d", agents), func(b *testing.B) {
+			dir := b.TempDir()
+			writeFile(b, filepath.Join(dir, "poller.toml"), minimal+"include = [\"agents.d/*.toml\"]\n"+profiles)
+			for file := range agents / 10 {
+				var text strings.Builder
+				for i := range 10 {
+					fmt.Fprintf(&text, "[agents.agent-%05d]\naddress = \"127.0.0.1:1\"\nprofile = \"web\"\nlabels = { site = \"north\", rack = \"r %d\" }\n", file*10+i, i)
+				}
+				writeFile(b, filepath.Join(dir, "agents.d", fmt.Sprintf("%05d.toml", file)), text.String())
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				c, _, err := Load(Source{File: filepath.Join(dir, "poller.toml")})
+				if err != nil || len(c.Agents) != agents || len(c.Agents[0].Checks) != 5 {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(agents)*float64(b.N)/b.Elapsed().Seconds(), "agents/s")
+		})
+	}
+}
+
+// BenchmarkReload is what a reload adds to loading: the difference, the agents that stay, and the hash.
+func BenchmarkReload(b *testing.B) {
+	for _, agents := range []int{1_000, 10_000} {
+		text := string(manyAgents(agents))
+		old, _ := mustParse(b, text)
+		next, _ := mustParse(b, strings.ReplaceAll(text, "7\"\n", "8\"\n")) // every tenth
+		run := func(name string, what func()) {
+			b.Run(fmt.Sprintf("%s/agents=%d", name, agents), func(b *testing.B) {
+				for b.Loop() {
+					what()
+				}
+				b.ReportMetric(float64(agents)*float64(b.N)/b.Elapsed().Seconds(), "agents/s")
+			})
+		}
+		run("Compare", func() {
+			if d := Compare(old, next); len(d.Changed) == 0 || len(d.Changed) == agents {
+				b.Fatal(d.Summary())
+			}
+		})
+		run("Hash", func() { _ = next.Hash() })
+		run("Adopt", func() { Adopt(old, next) })
 	}
 }
 

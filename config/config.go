@@ -1,26 +1,24 @@
-// Package config turns a TOML file, POLLER_* environment variables and flags into a typed Config.
+// Package config turns TOML files, POLLER_* environment variables and flags into a typed Config.
 //
 // Guarantees:
 //   - A Config that Load or Parse returns is complete and valid: every default is applied, every
 //     bound holds, every agent has its own final timeout, interval and identity. Nobody has to check it again.
 //   - Flags win over the environment, the environment over the file, the file over the defaults.
-//   - All that is wrong is reported at once, in order of position, and nothing is half applied: an
+//   - All that is wrong is reported at once, in order of position, the main file first, and nothing is half applied: an
 //     error comes without a Config, but with all warnings. Each error names its place, what was found
-//     and what is allowed. Only what is no TOML ends the reading of the file, at that place.
+//     and what is allowed. Only what is no TOML ends the reading of its file, at that place.
 //   - What cannot be understood is an error, never ignored. The one exception are POLLER_* variables
 //     that name no key, because Kubernetes injects such names: they make one warning.
-//   - Files and directories that the configuration names (certificates, keys, state_dir) are not opened.
-//   - The time to load grows linearly in agents.
+//   - Files and directories that the configuration names (certificates, keys, state_dir) are not opened,
+//     but for those that it includes.
+//   - The time to load grows linearly in agents, and ends whatever the templates in profiles say.
 //
-// All functions are safe to call from several goroutines. A Config is plain data; treat it as read-only.
+// All functions are safe to call from several goroutines. A Config is plain data; treat it as read-only: only Adopt
+// changes one.
 package config
 
 import (
-	"errors"
-	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -78,8 +76,13 @@ type Config struct {
 	Spool   Spool
 	// TLS is the identity for every connection that has none of its own.
 	TLS check.TLS
-	// Agents are sorted by name.
+	// Agents are sorted by name, the checks of their profiles among theirs, after their own. Those that are
+	// disabled are not among them.
 	Agents []*check.Agent
+	// Labels are those of each agent that has some, by name.
+	Labels map[string]map[string]string
+	// Disabled are the names of the agents that are written but not in use, sorted.
+	Disabled []string
 }
 
 // Log says what is logged, and how.
@@ -161,56 +164,62 @@ type Source struct {
 	Environ []string
 	// Flags that were changed and whose name is a key (log.level) count; others are ignored. May be nil.
 	Flags *pflag.FlagSet
+	// FS has File and what it includes, as an absolute path without its first slash; nil means the disk.
+	FS fs.FS
 }
 
-// maxFile bounds the configuration file: more is a mistake, such as a path to something else.
-const maxFile = 64 << 20
+// Loaded is what loading a configuration came to.
+type Loaded struct {
+	// Config is nil if there is an error.
+	Config *Config
+	// Warnings are for the operator; they come with an error as well as without.
+	Warnings []string
+	// Err is nil or of type Errors.
+	Err error
+	// Files are those that all this depends on; with an error as far as they are known.
+	Files Files
+}
 
-// Load reads src.File, if there is one, and returns what Parse makes of it. If the file cannot be
-// read, that is the only error, and there are no warnings.
+// Files are what a configuration depends on: when one of them changes, loading it again may come to something
+// else. All are absolute paths.
+type Files struct {
+	// Config are the main file and those that it includes, in the order in which they are read, including
+	// those that can't be.
+	Config []string
+	// Patterns are those of include, as for filepath.Match but that * matches no name that begins with a dot. What
+	// matches one later is a part of the configuration, too. A path without special characters is one as well.
+	Patterns []string
+	// TLS are the files with certificates, keys and authorities, sorted. They are read when connections are made.
+	TLS []string
+}
+
+// Load reads src.File, if there is one, and what it includes. If src.File cannot be read, that is the only
+// error, and there are no warnings. The strings are warnings for the operator, and come with an error as well
+// as without. The error is of type Errors; with one, the Config is nil.
 func Load(src Source) (*Config, []string, error) {
+	out := Read(src)
+	return out.Config, out.Warnings, out.Err
+}
+
+// Read is Load for those who want to know when to load again.
+func Read(src Source) Loaded {
 	if src.File == "" {
-		return Parse("", nil, src)
+		return assemble("", nil, src, hostAddresses)
 	}
-	text, err := readFile(src.File)
+	text, err := readFile(fileSystem(src.FS), src.File, maxFile+1)
 	if err != nil {
-		return nil, nil, Errors{{File: src.File, Msg: "cannot read the configuration file: " + err.Error()}}
+		err = readHint(err, "check the path, or copy deploy/poller.toml to it and adapt that")
+		return Loaded{
+			Err:   Errors{{File: src.File, Msg: "cannot read the configuration file: " + err.Error()}},
+			Files: Files{Config: []string{absolutePath(src.File)}},
+		}
 	}
-	return Parse(src.File, text, src)
+	return assemble(src.File, text, src, hostAddresses)
 }
 
-// Parse makes a Config of a file's text, then the environment and the flags of src. The name stands in
-// messages, and relative paths in the configuration start at its directory; src.File is not read. The strings
-// are warnings for the operator, and come with an error as well as without. The error is of type Errors; with
-// one, the Config is nil.
+// Parse is Load with the text of the main file given. The name stands in messages, and relative paths in the
+// configuration start at its directory; src.File is not read, and no other file but what the text includes.
 func Parse(name string, text []byte, src Source) (*Config, []string, error) {
-	return parse(name, text, src, hostAddresses)
-}
-
-func readFile(name string) (_ []byte, err error) {
-	file, err := os.Open(name) //nolint:gosec // the operator names the file
-	if err != nil {
-		return nil, readHint(err)
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err != nil {
-		return nil, readHint(err)
-	}
-	return text, nil
-}
-
-// readHint leaves out the path, which the error names already, and says what to do.
-func readHint(err error) error {
-	hint := "check that it is a readable file"
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		hint = "check the path, or copy deploy/poller.toml to it and adapt that"
-	case errors.Is(err, fs.ErrPermission):
-		hint = "let the user that the poller runs as read it"
-	}
-	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		err = path.Err
-	}
-	return fmt.Errorf("%w; %s", err, hint)
+	out := assemble(name, text, src, hostAddresses)
+	return out.Config, out.Warnings, out.Err
 }

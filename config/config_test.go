@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,12 @@ func defaults() *Config {
 		Spool:   Spool{MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, WhenFull: DropOldest},
 		TLS:     none,
 	}
+}
+
+// parse is Parse with the host's addresses as a parameter.
+func parse(name string, text []byte, src Source, addresses addressesFunc) (*Config, []string, error) {
+	out := assemble(name, text, src, addresses)
+	return out.Config, out.Warnings, out.Err
 }
 
 func mustParse(t testing.TB, text string) (*Config, []string) {
@@ -332,12 +339,17 @@ func TestSample(t *testing.T) {
 	}
 	// Whatever the sample shows outside the agents is the default, so that copying it changes nothing.
 	want := defaults()
-	want.Agents, want.Core.Addresses, want.PollerID = c.Agents, c.Core.Addresses, c.PollerID
+	want.Agents, want.Labels, want.Core.Addresses, want.PollerID = c.Agents, c.Labels, c.Core.Addresses, c.PollerID
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("the sample differs from the defaults (-want +got):\n%s", diff)
 	}
 	// And it shows each key, if only in a comment.
 	text := string(read(t, "../deploy/poller.toml"))
+	for _, name := range slices.Concat(rootSpec.tables[""], agentSpec.tables[""], checkSpec.tables[""]) {
+		if k := rootSpec.byName[name]; (k == nil || !k.later) && !strings.Contains(text, name) {
+			t.Errorf("the sample does not show %s", name)
+		}
+	}
 	for i := range rootSpec.keys {
 		k := &rootSpec.keys[i]
 		last := k.name[strings.LastIndexByte(k.name, '.')+1:]

@@ -11,7 +11,10 @@ import (
 
 // document is a file's text, for positions.
 type document struct {
-	name  string
+	name string
+	dir  string // where relative paths in it start
+	// rank is the file's place among all of a configuration's; the main file has 0.
+	rank  int
 	text  []byte
 	lines []int // offsets of the lines' starts, once someone asked
 }
@@ -22,7 +25,7 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 func newDocument(name string, text []byte) *document {
 	text = bytes.TrimPrefix(text, byteOrderMark)
 	// The parser computes offsets from capacities, so the capacity must end with the text.
-	return &document{name: name, text: slices.Clip(text)}
+	return &document{name: name, dir: directory(name), text: slices.Clip(text)}
 }
 
 // position returns the line and the column, in characters, of an offset; both count from 1.
@@ -66,6 +69,7 @@ const (
 
 // node is a value of the file: what it is, and where.
 type node struct {
+	doc    *document
 	parent *node
 	key    string
 	index  int // in an array, else -1
@@ -91,6 +95,15 @@ func (n *node) path() string {
 		return n.parent.path() + "[" + strconv.Itoa(n.index) + "]"
 	}
 	return join(n.parent.path(), QuoteKey(n.key))
+}
+
+// where names the node's file and line; empty if the file has no name.
+func (n *node) where() string {
+	if n.doc.name == "" {
+		return ""
+	}
+	line, _ := n.doc.position(int(n.keyOff))
+	return n.doc.name + ":" + strconv.Itoa(line)
 }
 
 // child returns the path of a key of the table n, whether it is there or not.

@@ -34,8 +34,8 @@ func (e Error) Error() string {
 	return b.String()
 }
 
-// Errors are all that is wrong with a configuration: those of the file by position, then those of
-// the environment, then those of the flags.
+// Errors are all that is wrong with a configuration: those of the file by position, then those of each
+// included file, then those of the environment, then those of the flags.
 type Errors []Error
 
 // Error returns one line for each error.
@@ -47,7 +47,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// place is where a value was written: at a node of the file, or in a variable or flag. The zero place
+// place is where a value was written: at a node of a file, or in a variable or flag. The zero place
 // means that nobody wrote it.
 type place struct {
 	node   *node
@@ -58,7 +58,7 @@ func (p place) written() bool { return p.node != nil || p.source != "" }
 
 // problems collects errors and warnings while a configuration is read.
 type problems struct {
-	doc      *document
+	main     *document // the file of what has no place
 	found    []problem
 	warnings []string
 }
@@ -89,11 +89,6 @@ func (p *problems) at(where place, key, format string, args ...any) {
 	p.found = append(p.found, problem{place: where, key: key, msg: fmt.Sprintf(format, args...)})
 }
 
-// atOffset reports what is wrong with the text as a whole.
-func (p *problems) atOffset(offset int, format string, args ...any) {
-	p.value(&node{off: uint32(offset)}, format, args...) //nolint:gosec // maxFile bounds it
-}
-
 func (p *problems) warn(format string, args ...any) {
 	p.warnings = append(p.warnings, fmt.Sprintf(format, args...))
 }
@@ -103,11 +98,12 @@ func (p *problems) errors() error {
 	if len(p.found) == 0 {
 		return nil
 	}
-	// Offsets, not lines, because lines are looked up only once the order is known. The file comes first,
+	// Offsets, not lines, because lines are looked up only once the order is known. The files come first,
 	// then "environment …", then "flag …", which is also the order of the alphabet.
 	slices.SortStableFunc(p.found, func(a, b problem) int {
 		return cmp.Or(
 			cmp.Compare(a.place.source, b.place.source),
+			cmp.Compare(p.docOf(a).rank, p.docOf(b).rank),
 			cmp.Compare(a.offset(), b.offset()),
 			strings.Compare(a.key, b.key),
 			strings.Compare(a.msg, b.msg),
@@ -115,12 +111,21 @@ func (p *problems) errors() error {
 	})
 	out := make(Errors, len(p.found))
 	for i, f := range p.found {
-		out[i] = Error{File: cmp.Or(f.place.source, p.doc.name, "configuration"), Key: f.key, Msg: f.msg}
-		if f.place.source == "" && p.doc.name != "" {
-			out[i].Line, out[i].Column = p.doc.position(f.offset())
+		doc := p.docOf(f)
+		out[i] = Error{File: cmp.Or(f.place.source, doc.name, "configuration"), Key: f.key, Msg: f.msg}
+		if f.place.source == "" && doc.name != "" {
+			out[i].Line, out[i].Column = doc.position(f.offset())
 		}
 	}
 	return out
+}
+
+// docOf is where a problem is, if it is in a file.
+func (p *problems) docOf(f problem) *document {
+	if f.place.node == nil {
+		return p.main
+	}
+	return f.place.node.doc
 }
 
 func (f problem) offset() int {

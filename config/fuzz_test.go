@@ -28,12 +28,16 @@ func addFixtures(f *testing.F) {
 	}
 }
 
-// FuzzParse parses anything: it either says what is wrong, at a place within the text and in
+// FuzzParse parses anything: it either says what is wrong, at a place within a text and in
 // order, or yields a Config that survives being printed.
 func FuzzParse(f *testing.F) {
 	addFixtures(f)
+	f.Add([]byte(minimal + "include = [\"/d/*.toml\"]\n[profiles.web]\nchecks = [{ name = \"{{ .labels.site }}\", type = \"t\" }]\n"))
+	f.Add([]byte(minimal + "include = [\"/d/a.toml\"]\n" + agentText("a")))
+	src := Source{FS: tree(map[string]string{"/d/a.toml": agentText("a") + "labels.site = \"x\"\n", "/d/b.toml": "agents.b.profile = \"web\"\npoll = 1\n"})}
+	files := []string{"poller.toml", "/d/a.toml", "/d/b.toml"}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, _, err := parse("poller.toml", text, Source{}, noAddresses)
+		c, _, err := parse("poller.toml", text, src, noAddresses)
 		if err == nil {
 			roundTrip(t, c)
 			return
@@ -43,11 +47,14 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("Config %v, error %#v", c, err)
 		}
 		for i, e := range all {
-			if e.File != "poller.toml" || e.Line < 1 || e.Column < 1 || e.Msg == "" {
+			if !slices.Contains(files, e.File) || e.Line < 1 || e.Column < 1 || e.Msg == "" {
 				t.Errorf("error %d lacks something: %#v", i, e)
 			}
 		}
 		inOrder := slices.IsSortedFunc(all, func(a, b Error) int {
+			if a.File != b.File {
+				return 0 // in the order of the patterns
+			}
 			if a.Line != b.Line {
 				return a.Line - b.Line
 			}
@@ -73,14 +80,14 @@ func FuzzTOML(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		p := &problems{doc: newDocument("x.toml", text)}
-		root := parseTOML(p)
+		p := &problems{main: newDocument("x.toml", text)}
+		root := parseTOML(p, p.main)
 		err := p.errors()
 		if root == nil && err == nil {
 			t.Fatal("neither a table nor an error")
 		}
 		var want map[string]any
-		wantErr := toml.Unmarshal(p.doc.text, &want)
+		wantErr := toml.Unmarshal(p.main.text, &want)
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("we say %v, go-toml says %v", err, wantErr)
 		}

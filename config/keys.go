@@ -42,7 +42,7 @@ const missingPollerID = `who this poller is, to core; write poller_id = "edge-1"
 
 const missingCoreAddresses = `where to deliver reports; write addresses = ["127.0.0.1:50052"] or such in [core]`
 
-// rootSpec is the outermost table and all that is in it, but for the agents.
+// rootSpec is the outermost table and all that is in it, but for the agents and what has to do with them.
 var rootSpec = newSpec(append([]key[Config]{
 	{
 		name: "poller_id", rule: text(wantName), required: missingPollerID,
@@ -56,7 +56,6 @@ var rootSpec = newSpec(append([]key[Config]{
 	{name: "kv_store_id", rule: text(nil), def: "", field: func(c *Config) any { return &c.KVStoreID }},
 	{name: "state_dir", rule: text(wantStateDir), def: StateAuto, field: func(c *Config) any { return &c.StateDir }},
 	{name: "shutdown_timeout", rule: duration(time.Second), def: 15 * time.Second, field: func(c *Config) any { return &c.ShutdownTimeout }},
-	{name: "include", later: true},
 
 	{
 		name: "log.level", rule: oneOf("trace", "debug", "info", "warn", "error"), def: "info",
@@ -109,13 +108,12 @@ var rootSpec = newSpec(append([]key[Config]{
 		field: func(c *Config) any { return &c.Spool.WhenFull },
 	},
 
-	{name: "profiles", later: true},
 	{name: "discovery", later: true},
 	{name: "cluster", later: true},
 }, append(
 	tlsKeys("tls", func(c *Config) *check.TLS { return &c.TLS }),
 	tlsKeys("core.tls", func(c *Config) *check.TLS { return &c.Core.TLS })...)...,
-), agentsTable)
+), includeKey, agentsTable, profilesTable)
 
 // tlsKeys are the keys of an identity.
 func tlsKeys[T any](table string, of func(*T) *check.TLS) []key[T] {
@@ -128,10 +126,16 @@ func tlsKeys[T any](table string, of func(*T) *check.TLS) []key[T] {
 	}
 }
 
-// agentsTable holds a table for each agent, checksTable its array of checks.
 const (
-	agentsTable = "agents"
+	// includeKey lists patterns of further files with agents and profiles.
+	includeKey = "include"
+	// agentsTable holds a table for each agent, profilesTable one for each profile.
+	agentsTable   = "agents"
+	profilesTable = "profiles"
+	// checksTable is the array of checks of an agent or a profile.
 	checksTable = "checks"
+	// labelsTable holds an agent's labels, of names that are free.
+	labelsTable = "labels"
 )
 
 // agentEntry is an agent as written.
@@ -139,6 +143,11 @@ type agentEntry struct {
 	check.Agent
 	// timeout is the default for the agent's checks; 0 if it has none.
 	timeout time.Duration
+	// profile is a name under profilesTable; empty for none.
+	profile string
+	// labels are nil if there are none.
+	labels   map[string]string
+	disabled bool
 }
 
 var agentSpec = newSpec(append([]key[agentEntry]{
@@ -146,11 +155,18 @@ var agentSpec = newSpec(append([]key[agentEntry]{
 		name: "address", rule: text(wantAddress), required: `the host:port of the checker's gRPC server; write address = "127.0.0.1:50051" or such`,
 		field: func(a *agentEntry) any { return &a.Address },
 	},
-	{name: "timeout", rule: duration(minTimeout), field: func(a *agentEntry) any { return &a.timeout }},
+	{name: "timeout", rule: duration(minTimeout), applied: true, field: func(a *agentEntry) any { return &a.timeout }},
 	{name: "health_service", rule: text(nil), def: "AgentService", field: func(a *agentEntry) any { return &a.HealthService }},
 	{name: "max_message", rule: rule{kind: kindSize, min: 64 << 10, max: 64 << 20}, def: int64(grpcLimit), field: func(a *agentEntry) any { return &a.MaxMessage }},
-	{name: "profile", later: true},
-}, tlsKeys("tls", func(a *agentEntry) *check.TLS { return &a.TLS })...), checksTable)
+	{name: "profile", rule: text(nil), applied: true, field: func(a *agentEntry) any { return &a.profile }},
+	{name: "disabled", rule: rule{kind: kindBool}, applied: true, field: func(a *agentEntry) any { return &a.disabled }},
+}, tlsKeys("tls", func(a *agentEntry) *check.TLS { return &a.TLS })...), labelsTable, checksTable)
+
+// labelRule is for the value of each label.
+var labelRule = text(wantLabel)
+
+// profileSpec is a profile, which has nothing but its checks.
+var profileSpec = newSpec[struct{}](nil, checksTable)
 
 // checkEntry is a check as written.
 type checkEntry struct {

@@ -90,11 +90,17 @@ func (l *layers) load(p koanf.Provider) {
 	}
 }
 
-// file adds the file, whose agents go to the function given.
-func (l *layers) file(root *node, agents func(*node)) {
+// file adds the main file. It puts the tables that others may add to where they are found, and returns the lists
+// of those others.
+func (l *layers) file(root *node, found *tables) (included []*node) {
 	layer := flat{}
+	add := func(n *node) { found.add(n) }
 	w := &walker[Config]{
-		spec: rootSpec, problems: l.problems, other: map[string]func(*node){agentsTable: agents},
+		spec: rootSpec, problems: l.problems,
+		other: map[string]func(*node){
+			agentsTable: add, profilesTable: add,
+			includeKey: func(n *node) { included = append(included, n) },
+		},
 		set: func(k *key[Config], value any, n *node) {
 			layer[k.name] = value
 			l.origins[k.name] = place{node: n}
@@ -103,6 +109,7 @@ func (l *layers) file(root *node, agents func(*node)) {
 	}
 	w.walk(root, "")
 	l.load(layer)
+	return included
 }
 
 // environment adds the POLLER_* variables.

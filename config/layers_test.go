@@ -16,7 +16,7 @@ func flags(t *testing.T, args ...string) *pflag.FlagSet {
 	fs := pflag.NewFlagSet("poller", pflag.ContinueOnError)
 	AddFlags(fs)
 	fs.String("config", "", "not a key")
-	fs.String("include", "x", "a key of a part that is not built")
+	fs.String("include", "x", "a key of the file alone")
 	fs.Duration("poll.interval", time.Hour, "a key with a flag of a kind and a default of its own")
 	if err := fs.Parse(args); err != nil {
 		t.Fatal(err)

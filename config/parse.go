@@ -9,45 +9,47 @@ import (
 	"github.com/serviceradar/poller/internal/check"
 )
 
-// parse is Parse with the host's addresses as a parameter.
-func parse(name string, text []byte, src Source, addresses addressesFunc) (*Config, []string, error) {
-	p := &problems{doc: newDocument(name, text)}
+// assemble makes a Config of the main file's text and of what that includes, the environment and the flags.
+func assemble(name string, text []byte, src Source, addresses addressesFunc) Loaded {
+	p := &problems{main: newDocument(name, text)}
+	used := Files{}
+	if name != "" {
+		used.Config = []string{absolutePath(name)}
+	}
 	l := newLayers(p)
-	root := parseTOML(p)
-	var agents []*node
+	root := parseTOML(p, p.main)
+	found := &tables{}
 	if root != nil {
-		l.file(root, func(n *node) { agents = append(agents, n) })
+		included := l.file(root, found)
+		r := newIncluder(p, found, fileSystem(src.FS), &used)
+		for _, list := range included { // more than one is an error by now
+			r.include(list)
+		}
 	}
 	l.environment(src.Environ)
 	l.flags(src.Flags)
 	if root == nil { // nobody knows what the file would say, so nothing follows from it
-		return nil, p.warnings, p.errors()
+		return Loaded{Warnings: p.warnings, Err: p.errors(), Files: used}
 	}
 	c := &Config{}
 	l.bind(c, root)
 	l.validate(c)
-	dir := directory(name)
-	c.StateDir = resolveStateDir(c.StateDir, dir)
-	l.identities(c, root, dir)
-	reader := &agentReader{layers: l, config: c, dir: dir}
-	c.Agents = reader.read(agents)
+	c.StateDir = resolveStateDir(c.StateDir, p.main.dir)
+	l.identities(c, root)
+	reader := &agentReader{layers: l, config: c}
+	reader.read(found)
 	if !l.bad["source_ip"] {
 		c.SourceIP = resolveSource(c.SourceIP, src.Environ, addresses, p)
 	}
+	used.TLS = c.TLSFiles()
 	if err := p.errors(); err != nil {
-		return nil, p.warnings, err
+		return Loaded{Warnings: p.warnings, Err: err, Files: used}
 	}
-	return c, p.warnings, nil
+	return Loaded{Config: c, Warnings: p.warnings, Files: used}
 }
 
-// directory is where relative paths in the configuration start.
-func directory(name string) string {
-	dir := filepath.Dir(name)
-	if absolute, err := filepath.Abs(dir); err == nil {
-		return absolute
-	}
-	return dir
-}
+// directory is where relative paths in a file start.
+func directory(name string) string { return absolutePath(filepath.Dir(name)) }
 
 // validate holds the rules between keys outside the agents.
 func (l *layers) validate(c *Config) {
@@ -99,8 +101,8 @@ func (l *layers) fitsCycle(c *Config, where place, key string, timeout time.Dura
 }
 
 // identities checks [tls] and core.tls, and hands the former on where there is none of the latter.
-func (l *layers) identities(c *Config, root *node, dir string) {
-	l.identity(&c.TLS, "tls", dir)
+func (l *layers) identities(c *Config, root *node) {
+	l.identity(&c.TLS, "tls")
 	// Where core's identity begins: its table in the file, else the first of its keys that comes from elsewhere.
 	own := place{}
 	for _, key := range []string{"server_name", "ca_file", "key_file", "cert_file", "mode"} {
@@ -119,7 +121,7 @@ func (l *layers) identities(c *Config, root *node, dir string) {
 	if modeless && !mayBeModeless(l.problems, &c.TLS, own, "core.tls") {
 		return
 	}
-	l.identity(&c.Core.TLS, "core.tls", dir)
+	l.identity(&c.Core.TLS, "core.tls")
 }
 
 // mayBeModeless reports an identity without a mode where there is one to be replaced: nobody who wrote
@@ -133,12 +135,11 @@ func mayBeModeless(p *problems, replaced *check.TLS, where place, table string) 
 	return false
 }
 
-func (l *layers) identity(tls *check.TLS, table, dir string) {
-	if l.bad[table+".mode"] {
-		return
+func (l *layers) identity(tls *check.TLS, table string) {
+	if !l.bad[table+".mode"] {
+		checkIdentity(l.problems, tls, table, func(key string) place { return l.origins[table+"."+key] })
 	}
-	checkIdentity(l.problems, tls, table, func(key string) place { return l.origins[table+"."+key] })
-	resolvePaths(tls, dir)
+	resolvePaths(tls, l.main.dir)
 }
 
 // identityKeys returns what an identity has written, by key.
@@ -171,6 +172,25 @@ func checkIdentity(p *problems, tls *check.TLS, table string, where func(key str
 		p.warn(`%s: mode "tls" shows checkers and core no certificate of ours, so cert_file and key_file are not used; `+
 			`write mode = "mtls" if they ask for one`, table)
 	}
+}
+
+// TLSFiles returns the absolute paths of all files with certificates, keys and authorities that the
+// identities name, each once, sorted.
+func (c *Config) TLSFiles() []string {
+	identities := map[check.TLS]bool{c.TLS: true, c.Core.TLS: true}
+	for _, a := range c.Agents {
+		identities[a.TLS] = true
+	}
+	var names []string
+	for tls := range identities {
+		for _, name := range []string{tls.CertFile, tls.KeyFile, tls.CAFile} {
+			if name != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func resolveStateDir(path, dir string) string {

@@ -21,20 +21,21 @@ import (
 // read on and to look for what else is wrong.
 type builder struct {
 	*problems
+	doc    *document
 	parser unstable.Parser
 	root   *node
 	table  *node // where key = value goes
 }
 
-// parseTOML returns the root table, or nil if the text can't be understood as one. It is TOML if
-// there are no problems.
-func parseTOML(p *problems) *node {
-	if !checkText(p) {
+// parseTOML returns the root table of a document, or nil if its text can't be understood as one. It is TOML
+// if there are no problems.
+func parseTOML(p *problems, doc *document) *node {
+	b := &builder{problems: p, doc: doc, root: &node{doc: doc, index: -1, kids: map[string]*node{}}}
+	if !b.checkText() {
 		return nil
 	}
-	b := &builder{problems: p, root: &node{index: -1, kids: map[string]*node{}}}
 	b.table = b.root
-	b.parser.Reset(p.doc.text)
+	b.parser.Reset(doc.text)
 	for b.parser.NextExpression() {
 		b.expression(b.parser.Expression())
 	}
@@ -46,10 +47,10 @@ func parseTOML(p *problems) *node {
 }
 
 // checkText reports what is no text for the parser.
-func checkText(p *problems) bool {
-	text := p.doc.text
+func (b *builder) checkText() bool {
+	text := b.doc.text
 	if len(text) > maxFile {
-		p.atOffset(0, "the file is larger than %s; is this the configuration file?", formatSize(maxFile))
+		b.atOffset(0, "the file is larger than %s; is this the configuration file?", formatSize(maxFile))
 		return false
 	}
 	if utf8.Valid(text) {
@@ -63,8 +64,13 @@ func checkText(p *problems) bool {
 		}
 		rest = rest[size:]
 	}
-	p.atOffset(len(text)-len(rest), "found the byte 0x%02x, which is not UTF-8; save the file as UTF-8", rest[0])
+	b.atOffset(len(text)-len(rest), "found the byte 0x%02x, which is not UTF-8; save the file as UTF-8", rest[0])
 	return false
+}
+
+// atOffset reports what is wrong with the text as a whole.
+func (b *builder) atOffset(offset int, format string, args ...any) {
+	b.value(&node{doc: b.doc, index: -1, off: uint32(offset)}, format, args...) //nolint:gosec // maxFile bounds it
 }
 
 func (b *builder) parserError(err error) {
@@ -117,7 +123,7 @@ func (b *builder) arrayHeader(n *unstable.Node) {
 		array = b.again(array, key, nodeArray, fromHeader)
 	}
 	b.table = &node{
-		parent: array, index: len(array.elems), keyOff: key.Raw.Offset, off: key.Raw.Offset,
+		doc: b.doc, parent: array, index: len(array.elems), keyOff: key.Raw.Offset, off: key.Raw.Offset,
 		kind: nodeTable, origin: fromHeader, kids: map[string]*node{},
 	}
 	array.elems = append(array.elems, b.table)
@@ -174,7 +180,7 @@ func (b *builder) keyValue(table *node, n *unstable.Node) {
 
 func add(parent *node, key *unstable.Node, kind nodeKind, origin nodeOrigin) *node {
 	n := &node{
-		parent: parent, key: string(key.Data), index: -1,
+		doc: parent.doc, parent: parent, key: string(key.Data), index: -1,
 		keyOff: key.Raw.Offset, off: key.Raw.Offset, kind: kind, origin: origin,
 	}
 	if kind == nodeTable && origin != fromLiteral {
@@ -191,7 +197,7 @@ func (b *builder) again(old *node, key *unstable.Node, kind nodeKind, origin nod
 	old.parent.earlier = append(old.parent.earlier, old)
 	old.twice, n.twice = true, true
 	// A later header may move n.
-	b.key(&node{keyOff: key.Raw.Offset}, n.path(), "already written on line %d; write it once", line)
+	b.key(&node{doc: b.doc, keyOff: key.Raw.Offset}, n.path(), "already written on line %d; write it once", line)
 	return n
 }
 
@@ -214,7 +220,7 @@ func (b *builder) fill(n *node, v *unstable.Node, offset uint32) {
 	case unstable.Array:
 		n.kind = nodeArray
 		for elems := v.Children(); elems.Next(); {
-			elem := &node{parent: n, index: len(n.elems), keyOff: offset}
+			elem := &node{doc: n.doc, parent: n, index: len(n.elems), keyOff: offset}
 			at := offset
 			if raw := elems.Node().Raw; raw.Length > 0 {
 				at = raw.Offset

@@ -2,74 +2,107 @@ package config
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/serviceradar/poller/internal/check"
 )
 
-// Print writes the configuration as TOML that Parse accepts, all defaults applied, passwords in URLs
-// masked. But for those, parsing it gives an equal Config.
+// Print writes the configuration in effect as TOML that Parse accepts, without includes and with the checks of
+// profiles among those of their agents, all defaults applied, passwords in URLs masked. But for those, and for agents
+// that are disabled, which are only named in a comment, parsing it gives an equal Config.
 func (c *Config) Print(w io.Writer) error {
-	out := &printer{Writer: bufio.NewWriter(w)}
+	out := &printer{Writer: bufio.NewWriter(w), show: Mask}
+	out.config(c)
+	if len(c.Disabled) > 0 {
+		names := make([]string, len(c.Disabled))
+		for i, name := range c.Disabled {
+			names[i] = Quote(Mask(name))
+		}
+		out.header("# Disabled agents: " + strings.Join(names, ", "))
+	}
+	return out.Flush()
+}
+
+// Hash returns 16 hexadecimal digits that are the same for all configurations that are the same in effect, in
+// whatever files, and with overwhelming likelihood for no others. It covers secrets, too, without giving them away.
+// Another version of the poller may have another hash for the same.
+func (c *Config) Hash() string {
+	sum := sha256.New()
+	out := &printer{Writer: bufio.NewWriter(sum), show: func(s string) string { return s }}
+	out.config(c)
+	_ = out.Flush() // a hash takes all
+	return hex.EncodeToString(sum.Sum(nil)[:8])
+}
+
+// printer writes TOML, each text as show returns it. Errors are kept by the Writer until Flush.
+type printer struct {
+	*bufio.Writer
+	show func(string) string
+}
+
+func (p *printer) config(c *Config) {
 	table := ""
 	for i := range rootSpec.keys {
 		k := &rootSpec.keys[i]
-		if k.later || k.field == nil || strings.HasPrefix(k.name, "core.tls.") && c.Core.TLS == c.TLS {
+		if k.later || strings.HasPrefix(k.name, "core.tls.") && c.Core.TLS == c.TLS {
 			continue
 		}
 		name := k.name
 		if dot := strings.LastIndexByte(name, '.'); dot >= 0 {
 			if name[:dot] != table {
 				table = name[:dot]
-				out.header("[" + table + "]")
+				p.header("[" + table + "]")
 			}
 			name = name[dot+1:]
 		}
-		out.value(name, k.kind, k.field(c))
+		p.value(name, k.kind, k.field(c))
 	}
-	for i := range c.Agents {
-		out.agent(c.Agents[i], c.TLS)
+	for _, a := range c.Agents {
+		p.agent(a, c.Labels[a.Name], c.TLS)
 	}
-	return out.Flush()
 }
-
-// printer writes TOML. Errors are kept by the Writer until Flush.
-type printer struct{ *bufio.Writer }
 
 func (p *printer) header(h string) { _, _ = p.WriteString("\n" + h + "\n") }
 
 func (p *printer) value(name string, kind kind, field any) {
-	_, _ = p.WriteString(name + " = " + format(kind, field) + "\n")
+	_, _ = p.WriteString(name + " = " + format(kind, field, p.show) + "\n")
 }
 
-func (p *printer) agent(a *check.Agent, inherited check.TLS) {
+func (p *printer) agent(a *check.Agent, labels map[string]string, inherited check.TLS) {
 	path := "agents." + QuoteKey(a.Name)
 	p.header("[" + path + "]")
 	entry := &agentEntry{Agent: *a}
 	for i := range agentSpec.keys {
 		k := &agentSpec.keys[i]
-		// Each check below has its own timeout, so that the agent needs none.
-		if k.later || k.name == "timeout" || strings.HasPrefix(k.name, "tls.") && a.TLS == inherited {
+		if k.applied || strings.HasPrefix(k.name, "tls.") && a.TLS == inherited {
 			continue
 		}
 		p.value(k.name, k.kind, k.field(entry))
+	}
+	if len(labels) > 0 {
+		items := make([]string, 0, len(labels))
+		for _, name := range slices.Sorted(maps.Keys(labels)) {
+			items = append(items, QuoteKey(name)+" = "+Quote(p.show(labels[name])))
+		}
+		_, _ = p.WriteString(labelsTable + " = { " + strings.Join(items, ", ") + " }\n")
 	}
 	for i := range a.Checks {
 		p.header("[[" + path + "." + checksTable + "]]")
 		c := writtenCheck(&a.Checks[i])
 		for j := range checkSpec.keys {
-			k := &checkSpec.keys[j]
-			ofResults := k.name == "results_interval" || k.name == "stream"
-			if c.HasResults() && k.name == "interval" || !c.HasResults() && ofResults {
-				continue
+			if k := &checkSpec.keys[j]; c.has(k) {
+				p.value(k.name, k.kind, k.field(c))
 			}
-			p.value(k.name, k.kind, k.field(c))
 		}
 	}
 }
@@ -80,11 +113,22 @@ func writtenCheck(c *check.Check) *checkEntry {
 	return &checkEntry{Check: *c, resultsInterval: c.Interval, stream: &stream}
 }
 
-// format writes the value that field points to.
-func format(kind kind, field any) string {
+// has tells whether a key goes with the check's method.
+func (c *checkEntry) has(k *key[checkEntry]) bool {
+	switch k.name {
+	case "interval":
+		return !c.HasResults()
+	case "results_interval", "stream":
+		return c.HasResults()
+	}
+	return true
+}
+
+// format writes the value that field points to, each text as show returns it.
+func format(kind kind, field any, show func(string) string) string {
 	switch f := field.(type) {
 	case *string:
-		return Quote(Mask(*f))
+		return Quote(show(*f))
 	case *check.TLSMode:
 		return Quote(string(*f))
 	case *int:
@@ -105,7 +149,7 @@ func format(kind kind, field any) string {
 	case *[]string:
 		items := make([]string, len(*f))
 		for i, s := range *f {
-			items[i] = Quote(Mask(s))
+			items[i] = Quote(show(s))
 		}
 		return "[" + strings.Join(items, ", ") + "]"
 	}
@@ -133,6 +177,10 @@ func Mask(s string) string {
 
 // Quote writes a basic string of TOML; Go's escapes are not all the same.
 func Quote(s string) string {
+	special := func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r == 0x7f || r == utf8.RuneError }
+	if strings.IndexFunc(s, special) < 0 { // as most are
+		return `"` + s + `"`
+	}
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,6 +34,15 @@ func masked(c *Config) *Config {
 	out := *c
 	for _, s := range []*string{&out.PollerID, &out.Partition, &out.SourceIP, &out.KVStoreID} {
 		*s = Mask(*s)
+	}
+	out.Disabled = nil // they are in a comment
+	out.Labels = maps.Clone(c.Labels)
+	for name, labels := range out.Labels {
+		labels = maps.Clone(labels)
+		for label, value := range labels {
+			labels[label] = Mask(value)
+		}
+		out.Labels[name] = labels
 	}
 	maskTLS(&out.TLS)
 	maskTLS(&out.Core.TLS)
@@ -177,6 +187,17 @@ func TestMask(t *testing.T) {
 	}
 }
 
+func TestQuote(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]string{
+		"": `""`, "a b": `"a b"`, `a"b\c`: `"a\"b\\c"`, "a\n\t\x00\x7f": `"a\n\t\u0000\u007F"`, "é\xff": `"é` + "\ufffd" + `"`,
+	} {
+		if got := Quote(s); got != want {
+			t.Errorf("Quote(%q) = %s, want %s", s, got, want)
+		}
+	}
+}
+
 // TestPrintProperty prints and parses agents with names and targets of all kinds.
 func TestPrintProperty(t *testing.T) {
 	t.Parallel()
@@ -204,6 +225,12 @@ func TestPrintProperty(t *testing.T) {
 				a.Checks = append(a.Checks, k)
 			}
 			c.Agents = append(c.Agents, a)
+			if labels := rapid.MapOfN(name, free.Filter(func(s string) bool { return wantLabel(s) == "" }), 0, 3).Draw(t, "labels"); len(labels) > 0 {
+				if c.Labels == nil {
+					c.Labels = map[string]map[string]string{}
+				}
+				c.Labels[agent] = labels
+			}
 		}
 		sortAgents(c.Agents)
 		roundTrip(t, c)

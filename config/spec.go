@@ -11,6 +11,9 @@ type key[T any] struct {
 	def any
 	// required says what to write if the key is missing; such a key has no default.
 	required string
+	// applied marks a key that has done all its work when the configuration is loaded: what is in effect is
+	// elsewhere.
+	applied bool
 	// later marks a key of a part that is not built yet.
 	later bool
 	// usage is the flag's help text; empty means that there is no flag.

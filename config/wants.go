@@ -34,6 +34,16 @@ func wantName(s string) string {
 	return ""
 }
 
+// maxLabel bounds a label's value, in bytes.
+const maxLabel = 4 << 10
+
+func wantLabel(s string) string {
+	if len(s) > maxLabel {
+		return fmt.Sprintf("which has %d bytes, want at most %d", len(s), maxLabel)
+	}
+	return ""
+}
+
 // wantAddress is for what we connect to.
 func wantAddress(s string) string {
 	host, port, err := net.SplitHostPort(s)

@@ -90,7 +90,11 @@ func validateCommand() *cobra.Command {
 		if *effective {
 			return cfg.Print(cmd.OutOrStdout())
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "the configuration is right: %s\n", count(len(cfg.Agents), "agent"))
+		agents := count(len(cfg.Agents), "agent")
+		if n := len(cfg.Disabled); n > 0 {
+			agents += fmt.Sprintf(", %d disabled", n)
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "the configuration is right: %s\n", agents)
 		return err
 	}
 	return cmd

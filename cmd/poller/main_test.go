@@ -111,6 +111,10 @@ func TestValidate(t *testing.T) {
 	if r := poller(t, "validate", "-c", good); r.code != 0 || !strings.Contains(r.stdout, "2 agents") {
 		t.Errorf("good file: %+v", r)
 	}
+	disabled := configFile(t, twoAgents+"disabled = true\n", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
+	if r := poller(t, "validate", "-c", disabled); r.code != 0 || r.stdout != "the configuration is right: 1 agent, 1 disabled\n" {
+		t.Errorf("a disabled agent: %+v", r)
+	}
 	printed := poller(t, "validate", "-c", good, "--print")
 	if printed.code != 0 || !strings.Contains(printed.stdout, `poller_id = "p"`) {
 		t.Errorf("--print: %+v", printed)

@@ -7,7 +7,9 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,7 +37,8 @@ const (
 type Metrics struct {
 	registry *prometheus.Registry
 	runs     *runs
-	perCheck *perCheck // nil unless there are metrics per check
+	perCheck *perCheck
+	each     atomic.Bool // there are metrics per check
 
 	cycleStatuses prometheus.Gauge
 	cycleDuration prometheus.Histogram
@@ -119,10 +122,9 @@ func NewMetrics(from MetricsSources) *Metrics {
 		breakers: make(map[string]string), parked: make(map[string]string), expiries: make(map[string]time.Time),
 	}
 	m.compute(r, from)
-	if from.PerCheck {
-		m.perCheck = newPerCheck()
-		r.MustRegister(m.perCheck)
-	}
+	m.perCheck = newPerCheck()
+	r.MustRegister(m.perCheck)
+	m.each.Store(from.PerCheck)
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -130,7 +132,7 @@ func NewMetrics(from MetricsSources) *Metrics {
 // actorKinds are the kinds of actors that are supervised, breakerStates the states of a breaker, as the actors' events
 // have them.
 var (
-	actorKinds    = []string{"agent", "poller", "reporter"}
+	actorKinds    = []string{"agent", "poller", "reporter", "watcher"}
 	breakerStates = []string{breakerClosed, "half-open", "open"}
 )
 
@@ -180,6 +182,9 @@ func (m *Metrics) Handler() http.Handler {
 	})
 }
 
+// PerCheck says whether there are metrics of each check from the next call of Agents on.
+func (m *Metrics) PerCheck(on bool) { m.each.Store(on) }
+
 // Agents tells which agents there are from now on. Of those that are gone nothing is left but in sums.
 func (m *Metrics) Agents(agents []*check.Agent) {
 	names := make(map[string]bool, len(agents))
@@ -191,8 +196,10 @@ func (m *Metrics) Agents(agents []*check.Agent) {
 	m.agents.Set(float64(len(agents)))
 	m.checks.Set(float64(checks))
 	m.runs.expect(agents)
-	if m.perCheck != nil {
+	if m.each.Load() {
 		m.perCheck.expect(agents)
+	} else {
+		m.perCheck.expect(nil)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -207,7 +214,7 @@ func (m *Metrics) CycleClosed(statuses []check.Status, took time.Duration) {
 	m.cycleStatuses.Set(float64(len(statuses)))
 	m.cycleDuration.Observe(took.Seconds())
 	m.runs.take(statuses)
-	if m.perCheck != nil {
+	if m.each.Load() {
 		m.perCheck.take(statuses)
 	}
 }
@@ -331,11 +338,11 @@ func (m *Metrics) showExpiries(set setter) {
 	}
 }
 
-// ConfigLoaded tells that a configuration is in effect, with a hash of all that is in it.
-func (m *Metrics) ConfigLoaded(hash [32]byte, now time.Time) {
-	var n uint64
-	for _, b := range hash[:6] { // what a float64 holds exactly
-		n = n<<8 | uint64(b)
+// ConfigLoaded tells that a configuration is in effect, with a hash of all that is in it, in at least 12 hexadecimal digits.
+func (m *Metrics) ConfigLoaded(hash string, now time.Time) {
+	n, err := strconv.ParseUint(hash[:12], 16, 64) // what a float64 holds exactly
+	if err != nil {
+		panic("observe: the hash of a configuration: " + err.Error())
 	}
 	m.configHash.Set(float64(n))
 	m.reloadSuccessful.Set(1)

@@ -87,7 +87,7 @@ func everything() *observe.Metrics {
 	m.AsideDropped()
 	m.Synced(time.Millisecond)
 	m.TLSExpiry("/etc/poller/poller.pem", time.Unix(2e9, 0))
-	m.ConfigLoaded([32]byte{1}, time.Unix(1e9, 0))
+	m.ConfigLoaded("0100000000000000", time.Unix(1e9, 0))
 	return m
 }
 
