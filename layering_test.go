@@ -21,7 +21,7 @@ var mayImport = map[string][]string{
 	"config":             {"internal/check"},
 	"internal/check":     {},
 	"internal/convert":   {"config"},
-	"internal/daemon":    {"actors", "config", "internal/check", "internal/observe", "internal/spool", "internal/transport", "internal/wire", "internal/tlsid"},
+	"internal/daemon":    {"actors", "config", "internal/check", "internal/observe", "internal/spool", "internal/transport", "internal/wire", "internal/tlsid", "internal/watch"},
 	"internal/machine":   {"internal/check"},
 	"internal/observe":   {"internal/check"},
 	"internal/probe":     {},

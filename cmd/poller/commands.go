@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/daemon"
 	"github.com/serviceradar/poller/internal/observe"
 )
@@ -23,39 +24,46 @@ func runCommand() *cobra.Command {
 		Use:   "run -c FILE",
 		Short: "Poll and report until SIGTERM or SIGINT",
 		Long: "Polls and reports until SIGTERM or SIGINT, then stops in order within shutdown_timeout:\n" +
-			"what has been answered still goes to core. A second signal ends it at once.",
+			"what has been answered still goes to core. A second signal ends it at once.\n" +
+			"When a file of the configuration or a certificate changes, and on SIGHUP, it goes on with what is new. One that\n" +
+			"can't be used changes nothing; the log and /readyz say what is wrong with it.",
 		Args: noArgs,
 	}
 	load := configFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, warnings, err := load()
+		loaded, err := load()
 		if err != nil {
 			return err
 		}
+		cfg := loaded.Config
 		log, flush, err := observe.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
 		if err != nil {
 			return err
 		}
 		defer flush()
 		loud := log.Level(min(log.GetLevel(), zerolog.WarnLevel)) // whatever else is of interest
-		for _, w := range warnings {
+		for _, w := range loaded.Warnings {
 			loud.Warn().Str("warning", w).Msg("the configuration is right, but for this")
 		}
 		limitMemory(log, memlimit.FromCgroup)
 		signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the log would be ours
 		hangUps := make(chan os.Signal, 1)
-		signal.Notify(hangUps, syscall.SIGHUP) // or a closed terminal would end the poller
+		signal.Notify(hangUps, syscall.SIGHUP)
 		defer signal.Stop(hangUps)
 		running, stop := interruptible(cmd.Context())
 		defer stop()
-		d := daemon.New(daemon.Options{Config: cfg, Log: log})
+		source := configSource(cmd)
+		d := daemon.New(daemon.Options{
+			Config: cfg, Files: loaded.Files, Log: log,
+			Load: func() config.Loaded { return config.Read(source) },
+		})
 		if err := d.Start(running); err != nil {
 			return err
 		}
 		for running.Err() == nil {
 			select {
 			case <-hangUps:
-				log.Warn().Msg("SIGHUP ignored: reload is not supported yet; restart the poller for a new configuration")
+				_ = d.Reload(running) // what is wrong is in the log
 			case <-running.Done():
 			}
 		}

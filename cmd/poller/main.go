@@ -66,41 +66,46 @@ func command() *cobra.Command {
 // configFlags adds the flags that say where the configuration comes from, and returns a function
 // that loads it. Errors are printed to stderr, each on a line of its own, and so are the warnings that
 // come with them; warnings of a configuration that is right are the caller's to tell.
-func configFlags(cmd *cobra.Command) func() (*config.Config, []string, error) {
+func configFlags(cmd *cobra.Command) func() (config.Loaded, error) {
 	file := cmd.Flags().StringP("config", "c", "", "configuration file (TOML)")
 	config.AddFlags(cmd.Flags())
-	return func() (*config.Config, []string, error) {
+	return func() (config.Loaded, error) {
 		if *file == "" {
-			return nil, nil, errors.New("no configuration: give the path of its file with -c FILE")
+			return config.Loaded{}, errors.New("no configuration: give the path of its file with -c FILE")
 		}
-		return loadConfig(cmd, *file)
+		return loadConfig(cmd)
 	}
 }
 
-func loadConfig(cmd *cobra.Command, file string) (*config.Config, []string, error) {
-	cfg, warnings, err := config.Load(config.Source{File: file, Environ: os.Environ(), Flags: cmd.Flags()})
-	if err == nil {
-		return cfg, warnings, nil
+// configSource is where a command's configuration comes from.
+func configSource(cmd *cobra.Command) config.Source {
+	return config.Source{File: cmd.Flag("config").Value.String(), Environ: os.Environ(), Flags: cmd.Flags()}
+}
+
+func loadConfig(cmd *cobra.Command) (config.Loaded, error) {
+	loaded := config.Read(configSource(cmd))
+	if loaded.Err == nil {
+		return loaded, nil
 	}
-	printWarnings(cmd, warnings)
-	list, ok := errors.AsType[config.Errors](err)
+	printWarnings(cmd, loaded.Warnings)
+	list, ok := errors.AsType[config.Errors](loaded.Err)
 	if !ok {
-		return nil, nil, err
+		return config.Loaded{}, loaded.Err
 	}
 	for _, e := range list {
 		cmd.PrintErrln(e.Error())
 	}
 	cmd.PrintErrf("%s in the configuration\n", count(len(list), "error"))
-	return nil, nil, errReported
+	return config.Loaded{}, errReported
 }
 
 // printingFlags is configFlags for commands that talk to a person: warnings are printed, too.
 func printingFlags(cmd *cobra.Command) func() (*config.Config, error) {
 	load := configFlags(cmd)
 	return func() (*config.Config, error) {
-		cfg, warnings, err := load()
-		printWarnings(cmd, warnings)
-		return cfg, err
+		loaded, err := load()
+		printWarnings(cmd, loaded.Warnings)
+		return loaded.Config, err
 	}
 }
 

@@ -399,20 +399,6 @@ func TestNobodyReadsTheLog(t *testing.T) {
 	}
 }
 
-func TestHangUpDoesNotEndIt(t *testing.T) {
-	t.Parallel()
-	p := start(t, configFile(t, twoAgents, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"))
-	p.await(t, "poller started")
-	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	p.await(t, "SIGHUP ignored")
-	p.signal(t)
-	p.await(t, "stopping")
-	p.signalUntil(t, "poller: second signal")
-	p.end()
-}
-
 func TestSecondSignalLeavesAtOnce(t *testing.T) {
 	t.Parallel()
 	// Core and the checkers do not exist or hang: an orderly stop would take its time.

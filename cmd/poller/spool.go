@@ -56,11 +56,12 @@ func (f *spoolFlags) find(cmd *cobra.Command) (spoolPlace, error) {
 		dir, err := spoolIn(f.dir, daemon.SpoolDirectory(f.dir))
 		return spoolPlace{dir, spool.Config{MaxBytes: math.MaxInt64, MaxAge: math.MaxInt64}}, err
 	}
-	cfg, warnings, err := loadConfig(cmd, f.config)
+	loaded, err := loadConfig(cmd)
 	if err != nil {
 		return spoolPlace{}, err
 	}
-	printWarnings(cmd, warnings)
+	cfg := loaded.Config
+	printWarnings(cmd, loaded.Warnings)
 	stateDir, err := daemon.StateDir(cfg)
 	if err != nil {
 		return spoolPlace{}, err

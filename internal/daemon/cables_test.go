@@ -18,6 +18,7 @@ type cables struct {
 	held     map[string]map[*cable]bool
 	vanished map[string]bool
 	failure  error // of whatever is dialed; nil if none
+	laid     int   // connections in all
 }
 
 // cable is the daemon's end of one.
@@ -86,6 +87,7 @@ func (w *cables) hold(address string, conn net.Conn) *cable {
 		delete(w.held[address], c)
 	}
 	w.held[address][c] = true
+	w.laid++
 	return c
 }
 
@@ -114,6 +116,13 @@ func (w *cables) since(address string) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.dialed[address]
+}
+
+// made returns how many connections there have been.
+func (w *cables) made() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.laid
 }
 
 // counts returns how many connections the daemon has, by address.

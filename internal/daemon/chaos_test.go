@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -138,19 +137,6 @@ func signature(host, agent, check string) string {
 	return fmt.Sprintf(`{"host":"%s","who":"%s/%s"`, host, agent, check)
 }
 
-func fromEnvironment[T any](t *testing.T, name string, without T, parse func(string) (T, error)) T {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return without
-	}
-	value, err := parse(text)
-	if err != nil {
-		t.Fatalf("%s=%s: %v", name, text, err)
-	}
-	return value
-}
-
 // tcpListener listens on an address; where the system chose the port, on the same one again.
 type tcpListener struct{ address string }
 
@@ -216,11 +202,6 @@ func (c *chaos) faults() sim.Script {
 	)
 	slices.SortStableFunc(script, func(a, b sim.Step) int { return int(a.At - b.At) })
 	return script
-}
-
-func awaitMidSecond() {
-	now := time.Now()
-	<-time.After(time.Until(now.Truncate(time.Second).Add(1400 * time.Millisecond)))
 }
 
 func (c *chaos) start() *daemon.Daemon {

@@ -16,17 +16,21 @@ import (
 
 	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/config"
-	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/observe"
 	"github.com/serviceradar/poller/internal/spool"
+	"github.com/serviceradar/poller/internal/tlsid"
 	"github.com/serviceradar/poller/internal/transport"
+	"github.com/serviceradar/poller/internal/watch"
 	"github.com/serviceradar/poller/internal/wire"
 )
 
 // Options are what a Daemon is made of.
 type Options struct {
 	Config *config.Config
-	Log    zerolog.Logger
+	// Files are those that it depends on. When one of them changes, Load reads it again; if Load is nil, nobody does.
+	Files config.Files
+	Load  func() config.Loaded
+	Log   zerolog.Logger
 	// Observe gets the actors' events beside the log; it may be nil, and must not block.
 	Observe actors.Observer
 	// Dial opens network connections; nil means the network's.
@@ -37,87 +41,89 @@ type Options struct {
 
 // Daemon is a poller that runs in this process.
 type Daemon struct {
-	o      Options
-	board  *observe.Board
-	core   *transport.Core
-	hosts  *transport.Resolver
-	queue  *queue
-	system *actors.System
-	admin  *observe.Admin
-	tell   *narrator
+	o          Options
+	board      *observe.Board
+	identities *tlsid.Store
+	core       *transport.Core
+	hosts      *transport.Resolver
+	queue      *queue
+	system     *actors.System
+	admin      atomic.Pointer[observe.Admin] // nil if it does not listen
+	tell       *narrator
+	manager    manager
+	watch      *watch.Watch // nil if there is nothing to watch
 
 	measure     measurer
 	connections atomic.Int64 // open ones to checkers
+
+	present atomic.Pointer[present]
+	last    reading              // only load uses it, as it does
+	expire  map[string]time.Time // when certificates do, by their files
 }
 
 // New wires a daemon. Nothing runs before Start.
 func New(o Options) *Daemon {
-	return &Daemon{o: o, board: new(observe.Board)}
+	return &Daemon{o: o, board: new(observe.Board), identities: tlsid.NewStore()}
 }
 
 // Start starts the actors and the admin server; the first cycle begins at once. After an error
 // nothing runs.
 func (d *Daemon) Start(ctx context.Context) error {
 	cfg := d.o.Config
-	if d.o.Dial == nil { // what another one needs is not for us to know
-		if err := checkDescriptors(cfg.Agents, descriptors()); err != nil {
-			return err
-		}
+	d.hosts = transport.NewResolver(d.o.Lookup)
+	first, err := d.prepare(cfg)
+	if err != nil {
+		d.hosts.Close()
+		return err
 	}
+	d.present.Store(first)
 	d.tell = newNarrator(d.o.Log, d.board, cfg)
 	d.measure = d.newMeasurer()
 	if cfg.Admin.Listen != "" { // first, for it is what may fail
 		admin, err := observe.ListenAdmin(ctx, cfg.Admin.Listen)
 		if err != nil {
+			d.hosts.Close()
 			return err
 		}
-		d.admin = admin
+		d.admin.Store(admin)
 	}
 	queue, err := openQueue(cfg, d.measure.Synced, d.spoolEvent)
 	if err != nil {
 		return errors.Join(err, d.Stop(ctx))
 	}
 	d.queue = queue
-	d.core = transport.NewCore(transport.CoreConfig{
-		Addresses: cfg.Core.Addresses, Timeout: cfg.Core.Timeout, TLS: cfg.Core.TLS,
-		FindDead: cfg.Poll.Interval, Dial: d.o.Dial,
-	})
-	d.hosts = transport.NewResolver(d.o.Lookup)
-	who := identity(cfg)
-	who.Resolve = d.hosts.Address
-	if err := who.Prepare(cfg.Agents); err != nil {
-		return errors.Join(err, d.Stop(ctx))
-	}
-	dial := d.o.Dial
-	if dial == nil {
-		dial = transport.NetDialer(cfg.Poll.Interval)
-	}
-	checking := checkerConfig(cfg, dial)
-	checking.Open = &d.connections
-	system, err := actors.Start(actors.Options{
+	d.core = transport.NewCore(d.coreConfig(cfg))
+	options := actors.Options{
 		Config:   cfg,
-		Identity: who,
+		Identity: first.identity,
 		Boot:     d.queue.boot,
-		Dial: func(a *check.Agent) (actors.Checker, error) {
-			return transport.NewChecker(a, checking)
-		},
-		Core:    d.core,
-		Spool:   d.queue,
-		State:   d.queue.state,
-		Observe: d.observer(),
-		Log:     slog.New(zerolog.NewSlogHandler(d.o.Log.Level(max(d.o.Log.GetLevel(), zerolog.WarnLevel)))),
-	})
+		Dial:     d.dialChecker,
+		Core:     d.core,
+		Spool:    d.queue,
+		State:    d.queue.state,
+		Observe:  d.observer(),
+		Log:      slog.New(zerolog.NewSlogHandler(d.o.Log.Level(max(d.o.Log.GetLevel(), zerolog.WarnLevel)))),
+	}
+	if d.o.Load != nil {
+		options.Load = d.load
+	}
+	system, err := actors.Start(options)
 	if err != nil {
 		return errors.Join(err, d.Stop(ctx))
 	}
 	d.system = system
-	if d.admin != nil {
-		d.admin.Serve(system.Alive, d.board, d.measure.Metrics)
+	if admin := d.admin.Load(); admin != nil {
+		admin.Serve(system.Alive, d.board, d.measure.Metrics)
+	}
+	if err := d.watchFiles(); err != nil {
+		return errors.Join(err, d.Stop(ctx))
 	}
 	kept, _ := d.queue.Kept()
 	d.o.Log.Info().Str("poller_id", cfg.PollerID).Str("source_ip", cfg.SourceIP).Int("agents", len(cfg.Agents)).
 		Int("checks_total", countChecks(cfg)).Stringer("interval", cfg.Poll.Interval).Strs("core", cfg.Core.Addresses).
 		Str("admin", d.AdminAddress()).Str("spool", cmp.Or(d.queue.dir, config.StateMemory)).Int("kept", kept).Msg("poller started")
+	d.manager.failed = func(err error) { d.tell.problem(err, "the service manager can't be told how the poller is") }
+	d.manager.ready(ctx, system.Alive)
 	return nil
 }
 
@@ -128,17 +134,21 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		return nil
 	}
 	d.board.Set(time.Now(), conditionStopping, false, "stopping: nothing new is polled")
+	d.manager.stopping()
 	var errs []error
+	if d.watch != nil {
+		errs = append(errs, d.watch.Close())
+	}
 	if d.system != nil {
 		errs = append(errs, d.system.Stop(ctx))
 		d.tell.flush()
 	}
 	if d.core != nil {
 		errs = append(errs, d.core.Close())
-		d.hosts.Close()
 	}
-	if d.admin != nil {
-		errs = append(errs, d.admin.Stop(ctx))
+	d.hosts.Close()
+	if admin := d.admin.Load(); admin != nil {
+		errs = append(errs, admin.Stop(ctx))
 	}
 	if d.queue == nil { // it could not be started
 		return errors.Join(errs...)
@@ -165,10 +175,10 @@ func (d *Daemon) tellStopped() {
 
 // AdminAddress returns where the admin server listens; empty if it does not.
 func (d *Daemon) AdminAddress() string {
-	if d.admin == nil {
-		return ""
+	if admin := d.admin.Load(); admin != nil {
+		return admin.Address()
 	}
-	return d.admin.Address()
+	return ""
 }
 
 // Ready returns the conditions of readiness and whether all are fulfilled.
@@ -196,8 +206,17 @@ func identity(cfg *config.Config) wire.Identity {
 	}
 }
 
-func checkerConfig(cfg *config.Config, dial transport.Dialer) transport.CheckerConfig {
-	return transport.CheckerConfig{PollerID: cfg.PollerID, MaxResults: maxReport(cfg), FindDead: cfg.Poll.Interval, Dial: dial}
+func checkerConfig(cfg *config.Config, dial transport.Dialer, identities *tlsid.Store) transport.CheckerConfig {
+	return transport.CheckerConfig{
+		PollerID: cfg.PollerID, MaxResults: maxReport(cfg), FindDead: cfg.Poll.Interval, Dial: dial, Identities: identities,
+	}
+}
+
+func (d *Daemon) coreConfig(cfg *config.Config) transport.CoreConfig {
+	return transport.CoreConfig{
+		Addresses: cfg.Core.Addresses, Timeout: cfg.Core.Timeout, TLS: cfg.Core.TLS,
+		FindDead: cfg.Poll.Interval, Dial: d.o.Dial, Identities: d.identities,
+	}
 }
 
 func countChecks(cfg *config.Config) int {

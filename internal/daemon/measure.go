@@ -58,6 +58,12 @@ func (m measurer) observe(event actors.Event) {
 		m.PanicRecovered()
 	case actors.DeadLetter:
 		m.DeadLetter()
+	case actors.Reloaded:
+		m.PerCheck(e.Config.Metrics.PerCheck)
+		m.Agents(e.Config.Agents)
+		m.ConfigLoaded(e.Config.Hash(), time.Now())
+	case actors.ReloadFailed:
+		m.ConfigRejected()
 	default:
 		m.delivery(e)
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/rs/zerolog"
 
@@ -29,8 +30,12 @@ func (n *narrator) configuration(now time.Time, event actors.Event) {
 }
 
 func (n *narrator) reloaded(e actors.Reloaded) {
-	if e.Config == n.config {
-		n.log.Info().Int("tls_renewed", e.Renewed).Msg("configuration looked at again: nothing of it changed")
+	switch {
+	case e.Config == n.config && e.Renewed > 0:
+		n.log.Info().Int("tls_renewed", e.Renewed).Msg("certificates renewed: connections with them are made again")
+		return
+	case e.Config == n.config:
+		n.log.Info().Msg("configuration looked at again: nothing of it changed")
 		return
 	}
 	n.follow(e.Config)
@@ -62,6 +67,44 @@ func (n *narrator) follow(cfg *config.Config) {
 		agent, ok := agentOf(actor)
 		return ok && !configured[agent]
 	})
+}
+
+// identities tells of certificates whose files can't be used, and when they can again. The same is told once.
+func (n *narrator) identities(now time.Time, errs []error) {
+	text := ""
+	if err := errors.Join(errs...); err != nil {
+		text = err.Error()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	known := n.broken
+	if n.broken = strings.Map(withoutDigits, text); n.broken == known {
+		return
+	}
+	if text == "" {
+		n.board.Set(now, conditionTLS, true, "")
+		n.log.Info().Msg("all certificates can be used again")
+		return
+	}
+	lines := strings.Split(text, "\n")
+	n.board.Set(now, conditionTLS, true, "certificates not renewed, those before stay in use: "+some(lines))
+	n.log.Error().Strs("problems", lines[:min(len(lines), shownNames)]).Int("problems_total", len(lines)).
+		Msg("certificates not renewed: their files can't be used; those before stay in use")
+}
+
+// withoutDigits leaves out what differs each time that the same is said: the time of day.
+func withoutDigits(r rune) rune {
+	if unicode.IsDigit(r) {
+		return -1
+	}
+	return r
+}
+
+// problem tells of what can be done without.
+func (n *narrator) problem(err error, what string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.log.Warn().Err(err).Msg(what)
 }
 
 // problems returns what is wrong, each on its own.

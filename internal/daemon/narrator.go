@@ -24,6 +24,8 @@ const (
 	conditionCheckers = "checkers"
 	// conditionConfig explains, too: that a configuration can't be used, and which is in use.
 	conditionConfig = "config"
+	// conditionTLS explains that new certificates can't be used.
+	conditionTLS = "tls"
 	// conditionStopping is there only during the stop.
 	conditionStopping = "stopping"
 )
@@ -64,6 +66,8 @@ type narrator struct {
 	// unsafe is why reports are not on disk, unmarked why the read position is not; empty if they are.
 	unsafe, unmarked string
 	damaged          int // things in the spool that could not be read
+	// broken is why certificates could not be renewed; empty if they could.
+	broken string
 }
 
 func newNarrator(log zerolog.Logger, board *observe.Board, cfg *config.Config) *narrator {
@@ -76,6 +80,7 @@ func newNarrator(log zerolog.Logger, board *observe.Board, cfg *config.Config) *
 	board.Set(now, conditionCore, true, "")
 	board.Set(now, conditionQueue, true, "")
 	board.Set(now, conditionConfig, true, "")
+	board.Set(now, conditionTLS, true, "")
 	board.SetLazy(now, conditionActors, true, n.parkedDetail)
 	board.SetLazy(now, conditionCheckers, true, n.openDetail)
 	return n

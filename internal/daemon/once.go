@@ -45,7 +45,7 @@ func Once(ctx context.Context, cfg *config.Config, sel Selection, dial transport
 		rest = rest[n:]
 		agents.Go(func() {
 			limit <- struct{}{}
-			onceAgent(ctx, checkerConfig(cfg, dial), its)
+			onceAgent(ctx, checkerConfig(cfg, dial, nil), its)
 			<-limit
 		})
 	}

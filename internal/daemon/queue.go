@@ -16,9 +16,10 @@ import (
 // queue is the spool, in memory or on disk, and what comes with it.
 type queue struct {
 	actors.Spool
-	disk *spool.Disk // nil in memory
-	dir  string      // empty in memory
-	boot string      // differs from those of all earlier processes
+	disk   *spool.Disk   // nil in memory
+	memory *spool.Memory // nil on disk
+	dir    string        // empty in memory
+	boot   string        // differs from those of all earlier processes
 	// state is what the last process left.
 	state map[string]string
 	// holding tells what is kept, and waits for no disk.
@@ -29,17 +30,15 @@ type queue struct {
 func SpoolDirectory(stateDir string) string { return filepath.Join(stateDir, "spool") }
 
 func openQueue(cfg *config.Config, synced func(time.Duration), tell func(spool.Event)) (*queue, error) {
-	bounds := spool.Config{
-		MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge, DropNewest: cfg.Spool.WhenFull == config.DropNewest,
-		Tell: tell, Synced: synced,
-	}
+	bounds := spoolBounds(cfg)
+	bounds.Tell, bounds.Synced = tell, synced
 	stateDir, err := prepareStateDir(cfg)
 	if err != nil {
 		return nil, err
 	}
 	if stateDir == "" {
 		memory := spool.NewMemory(bounds)
-		return &queue{Spool: memory, boot: strconv.FormatInt(time.Now().UnixMilli(), 36), holding: memory.Holding}, nil
+		return &queue{Spool: memory, memory: memory, boot: strconv.FormatInt(time.Now().UnixMilli(), 36), holding: memory.Holding}, nil
 	}
 	dir := SpoolDirectory(stateDir)
 	disk, err := spool.Open(dir, bounds)
@@ -48,6 +47,20 @@ func openQueue(cfg *config.Config, synced func(time.Duration), tell func(spool.E
 	}
 	disk.Retain(configured(cfg))
 	return &queue{Spool: disk, disk: disk, dir: dir, boot: strconv.FormatUint(disk.Boot(), 36), state: disk.State(), holding: disk.Holding}, nil
+}
+
+// reconfigure goes by other bounds, and forgets where the results of checks stand that there are no more.
+func (q *queue) reconfigure(cfg *config.Config) {
+	if q.disk != nil {
+		q.disk.SetBounds(spoolBounds(cfg))
+		q.disk.Retain(configured(cfg))
+		return
+	}
+	q.memory.SetBounds(spoolBounds(cfg))
+}
+
+func spoolBounds(cfg *config.Config) spool.Config {
+	return spool.Config{MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge, DropNewest: cfg.Spool.WhenFull == config.DropNewest}
 }
 
 // configured tells whether a key of the state is one of a check that there is.

@@ -1,0 +1,215 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/observe"
+	"github.com/serviceradar/poller/internal/transport"
+	"github.com/serviceradar/poller/internal/watch"
+	"github.com/serviceradar/poller/internal/wire"
+)
+
+// present is what the daemon goes by, until the next reload.
+type present struct {
+	config   *config.Config
+	identity wire.Identity
+	dial     transport.Dialer // of checkers' connections
+}
+
+// reading is what the last look at the files of the configuration came to.
+type reading struct {
+	files config.Files
+	stamp string // of those that were known before, then; empty means that they may have changed since
+	err   error
+}
+
+// Reload loads the configuration and the certificates again, now, and waits until what they came to is in effect. An error
+// says what can't be used; in that nothing changes.
+func (d *Daemon) Reload(ctx context.Context) error {
+	over := d.manager.reloading()
+	defer over()
+	return d.system.Reload(ctx)
+}
+
+// load is the actors' Load. It is called by one goroutine at a time.
+func (d *Daemon) load(ctx context.Context, known *config.Config) (*actors.Settings, error) {
+	cfg, err := d.read(known)
+	if err == nil && cfg != nil {
+		err = d.replace(ctx, cfg)
+	}
+	now := d.present.Load()
+	renewed := d.renew(now.config)
+	if now.config == known && len(renewed) == 0 {
+		return nil, err
+	}
+	return &actors.Settings{Config: now.config, Identity: now.identity, Renewed: renewed}, err
+}
+
+// read returns the configuration as it is written now; nil if it is as before, or if nothing was written since that was found
+// wrong, which is the error then.
+func (d *Daemon) read(known *config.Config) (*config.Config, error) {
+	now := d.present.Load().config
+	stamp := watch.Stamp(d.last.files.Config, d.last.files.Patterns)
+	if len(d.last.files.Config) > 0 && stamp == d.last.stamp && now == known {
+		return nil, d.last.err
+	}
+	loaded := d.o.Load()
+	d.last = reading{files: loaded.Files, stamp: stamp, err: loaded.Err}
+	d.followFiles()
+	if loaded.Err != nil {
+		return nil, loaded.Err
+	}
+	if config.Compare(now, loaded.Config).Empty() {
+		return nil, nil
+	}
+	config.Adopt(now, loaded.Config)
+	return loaded.Config, nil
+}
+
+// replace goes by another configuration from now on, as far as that is not the actors' to do. After an error all is as before.
+func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (err error) {
+	defer func() { d.last.err = err }()
+	before := d.present.Load()
+	if err := mayReplace(before.config, cfg); err != nil {
+		return err
+	}
+	next, err := d.prepare(cfg)
+	if err != nil {
+		return err
+	}
+	if cfg.Admin.Listen != before.config.Admin.Listen {
+		if err := d.moveAdmin(ctx, cfg.Admin.Listen); err != nil {
+			return err
+		}
+	}
+	d.present.Store(next)
+	d.core.Reconfigure(d.coreConfig(cfg))
+	d.queue.reconfigure(cfg)
+	return nil
+}
+
+// mayReplace returns an error that names what can't change while the poller runs.
+func mayReplace(before, cfg *config.Config) error {
+	var errs []error
+	for _, k := range []struct{ name, before, now, why string }{
+		{"poller_id", before.PollerID, cfg.PollerID, "core knows this poller, and what is kept for it, by that"},
+		{"state_dir", before.StateDir, cfg.StateDir, "reports are kept there"},
+		{"log.format", before.Log.Format, cfg.Log.Format, "whoever reads the log counts on one"},
+	} {
+		if k.before != k.now {
+			errs = append(errs, fmt.Errorf("%s can't change from %q to %q while the poller runs, because %s: restart it, or write what it was", k.name, k.before, k.now, k.why))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// prepare returns what goes with a configuration.
+func (d *Daemon) prepare(cfg *config.Config) (*present, error) {
+	p := &present{config: cfg, dial: d.o.Dial}
+	if p.dial == nil { // what another one needs is not for us to know
+		if err := checkDescriptors(cfg.Agents, descriptors()); err != nil {
+			return nil, err
+		}
+		p.dial = transport.NetDialer(cfg.Poll.Interval)
+	}
+	p.identity = identity(cfg)
+	p.identity.Resolve = d.hosts.Address
+	return p, p.identity.Prepare(cfg.Agents)
+}
+
+// renew looks at the files of the certificates, and returns the identities for which there are new ones. What can't be used is
+// told, and what it was before stays in use.
+func (d *Daemon) renew(cfg *config.Config) []check.TLS {
+	used := make(map[check.TLS]bool)
+	used[cfg.Core.TLS] = true
+	for _, a := range cfg.Agents {
+		used[a.TLS] = true
+	}
+	d.identities.Retain(func(id check.TLS) bool { return used[id] })
+	renewed, errs := d.identities.Refresh(time.Now())
+	d.tell.identities(time.Now(), errs)
+	d.measureCertificates()
+	for _, id := range renewed {
+		if id == cfg.Core.TLS {
+			d.core.Renew()
+		}
+	}
+	return renewed
+}
+
+// measureCertificates tells when the certificates expire that are in use.
+func (d *Daemon) measureCertificates() {
+	expire := make(map[string]time.Time)
+	for _, f := range d.identities.Files() {
+		expire[f.Path] = f.NotAfter
+	}
+	for path := range d.expire {
+		if _, used := expire[path]; !used {
+			d.measure.TLSExpiry(path, time.Time{})
+		}
+	}
+	for path, at := range expire {
+		d.measure.TLSExpiry(path, at)
+	}
+	d.expire = expire
+}
+
+// dialChecker returns the client of an agent's checker.
+func (d *Daemon) dialChecker(a *check.Agent) (actors.Checker, error) {
+	now := d.present.Load()
+	cfg := checkerConfig(now.config, now.dial, d.identities)
+	cfg.Open = &d.connections
+	return transport.NewChecker(a, cfg)
+}
+
+// moveAdmin has the admin server listen at another address, before it ceases to do so at the old one; empty means nowhere.
+func (d *Daemon) moveAdmin(ctx context.Context, address string) error {
+	var next *observe.Admin
+	if address != "" {
+		var err error
+		if next, err = observe.ListenAdmin(ctx, address); err != nil {
+			return err
+		}
+		next.Serve(d.system.Alive, d.board, d.measure.Metrics)
+	}
+	if before := d.admin.Swap(next); before != nil {
+		if err := before.Stop(ctx); err != nil {
+			d.tell.problem(err, "the admin server did not stop in order at its old address")
+		}
+	}
+	return nil
+}
+
+// unwatched is what follows where changes are not heard of.
+const unwatched = "some changes of files may not be heard of; the poller looks for them every 30 s"
+
+// watchFiles begins to watch the files that the configuration depends on, if it came from any.
+func (d *Daemon) watchFiles() (err error) {
+	if d.last.files = d.o.Files; d.o.Load == nil || len(d.last.files.Config) == 0 {
+		return nil
+	}
+	failed := func(err error) { d.tell.problem(err, unwatched) }
+	if d.watch, err = watch.New(func(string) { d.system.Changed() }, failed); err != nil {
+		return err
+	}
+	d.followFiles()
+	return nil
+}
+
+// followFiles has changes of the files heard of that were read last.
+func (d *Daemon) followFiles() {
+	if d.watch == nil {
+		return
+	}
+	files := d.last.files
+	if err := d.watch.Follow(slices.Concat(files.Config, files.TLS), files.Patterns); err != nil {
+		d.tell.problem(err, unwatched)
+	}
+}
