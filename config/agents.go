@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/serviceradar/poller/internal/check"
 )
@@ -22,13 +23,13 @@ type agentReader struct {
 // read reads the agents and profiles of all files.
 func (r *agentReader) read(found *tables) {
 	r.incomplete = found.partial
-	r.readProfiles(r.entries(found.profiles, "profile"))
+	r.readProfiles(r.entries(found.profiles, "a profile"))
 	none := !slices.ContainsFunc(found.agents, func(n *node) bool { return n.kind != nodeTable || len(n.kids) > 0 })
 	if none && !found.partial {
 		r.warn("no agents configured: only heartbeats are reported")
 	}
 	var idle []string
-	for _, n := range r.entries(found.agents, "agent") {
+	for _, n := range r.entries(found.agents, "an agent") {
 		entry := r.agent(n)
 		if r.idle(n, entry) {
 			idle = append(idle, entry.Name)
@@ -48,7 +49,7 @@ func (r *agentReader) entries(tables []*node, kind string) []*node {
 	first := map[string]*node{}
 	for _, table := range tables {
 		if table.kind != nodeTable {
-			r.value(table, "found %s, want a table for each %s: write [%s.NAME]", table.found(), kind, table.path())
+			r.value(table, "found %s, want a table for each %s: write [%s.NAME]", table.found(), strings.TrimSuffix(table.key, "s"), table.path())
 			continue
 		}
 		for _, n := range table.sortedKids() {
@@ -62,7 +63,7 @@ func (r *agentReader) entries(tables []*node, kind string) []*node {
 				continue
 			}
 			if want := wantName(n.key); want != "" {
-				r.key(n, n.path(), "found %s as this %s's name, %s", foundText(n.key), kind, want)
+				r.key(n, n.path(), "found %s as %s's name, %s", foundText(n.key), kind, want)
 			}
 			out = append(out, n)
 		}

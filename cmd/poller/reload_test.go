@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -90,6 +91,34 @@ func TestReloadMovesTheAdminServer(t *testing.T) {
 	if conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", before); err == nil {
 		_ = conn.Close()
 		t.Error("the old address still answers")
+	}
+	p.signal(t)
+	p.await(t, "stopping")
+	p.signalUntil(t, "poller: second signal")
+	p.end()
+}
+
+// Included files are watched, also after the file that includes them was broken.
+func TestReloadOfIncludedFiles(t *testing.T) {
+	t.Parallel()
+	file := configFile(t, "include = [\"agents.d/*.toml\"]\n"+twoAgents, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
+	included := filepath.Join(filepath.Dir(file), "agents.d", "more.toml")
+	if err := os.Mkdir(filepath.Dir(included), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, file)
+	p.await(t, "poller started")
+	write(t, included, another, "127.0.0.1:4")
+	if line := p.await(t, "configuration reloaded"); line["added"] != 1.0 {
+		t.Errorf("the log says %v", line)
+	}
+	write(t, file, "include = [\n")
+	p.await(t, "configuration not reloaded")
+	write(t, file, "include = [\"agents.d/*.toml\"]\n"+twoAgents, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
+	p.await(t, "configuration looked at again: nothing of it changed")
+	write(t, included, strings.Replace(another, `"x"`, `"y"`, 1), "127.0.0.1:4")
+	if line := p.await(t, "configuration reloaded"); line["changed"] != 1.0 {
+		t.Errorf("the log says %v", line)
 	}
 	p.signal(t)
 	p.await(t, "stopping")

@@ -61,6 +61,9 @@ func (d *Daemon) read(known *config.Config) (*config.Config, error) {
 		return nil, d.last.err
 	}
 	loaded := d.o.Load()
+	if loaded.Err != nil { // and so maybe not all are known
+		loaded.Files = both(d.last.files, loaded.Files)
+	}
 	d.last = reading{files: loaded.Files, stamp: stamp, err: loaded.Err}
 	d.followFiles()
 	if loaded.Err != nil {
@@ -71,6 +74,12 @@ func (d *Daemon) read(known *config.Config) (*config.Config, error) {
 	}
 	config.Adopt(now, loaded.Config)
 	return loaded.Config, nil
+}
+
+// both returns all files that a configuration depends on, or another.
+func both(a, b config.Files) config.Files {
+	union := func(a, b []string) []string { return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b)))) }
+	return config.Files{Config: union(a.Config, b.Config), Patterns: union(a.Patterns, b.Patterns), TLS: union(a.TLS, b.TLS)}
 }
 
 // replace goes by another configuration from now on, as far as that is not the actors' to do. After an error all is as before.
