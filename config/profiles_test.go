@@ -83,7 +83,7 @@ func TestBrokenProfile(t *testing.T) {
 // TestLongTemplate: the rules for a name hold for what a template comes to, not for the template.
 func TestLongTemplate(t *testing.T) {
 	t.Parallel()
-	c, _ := mustParse(t, minimal+"[[profiles.web.checks]]\nname = \"\"\"{{/*"+strings.Repeat(" long\n", maxName)+"*/}}{{ .agent }}\"\"\"\ntype = \"t\"\n"+
+	c, _ := mustParse(t, minimal+"[[profiles.web.checks]]\nname = \"\"\"{{/*"+strings.Repeat(" long\n", 256)+"*/}}{{ .agent }}\"\"\"\ntype = \"t\"\n"+
 		"[agents.a]\naddress = \"127.0.0.1:1\"\nprofile = \"web\"\n")
 	if got := c.Agents[0].Checks[0].Name; got != "a" {
 		t.Errorf("the check is called %q, want %q", got, "a")

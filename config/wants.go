@@ -3,9 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,23 +14,9 @@ import (
 
 // The functions here say what a string ought to be: "want …", or "" if it is.
 
-const (
-	maxName = 256 // bytes
-	maxHost = 253 // bytes of a host name, by the rules of DNS
-	maxPort = 65535
-)
+const maxPort = 65535
 
-func wantName(s string) string {
-	switch {
-	case strings.TrimSpace(s) == "":
-		return "want a name"
-	case len(s) > maxName:
-		return fmt.Sprintf("which has %d bytes, want a name of at most %d", len(s), maxName)
-	case strings.IndexFunc(s, unicode.IsControl) >= 0:
-		return "want a name without control characters such as line breaks"
-	}
-	return ""
-}
+func wantName(s string) string { return check.WantName(s) }
 
 // maxLabel bounds a label's value, in bytes.
 const maxLabel = 4 << 10
@@ -50,7 +34,7 @@ func wantAddress(s string) string {
 	if err != nil || host == "" {
 		return `want host:port such as "127.0.0.1:50051", "checker.example:50051" or "[::1]:50051"`
 	}
-	if !isHost(host) {
+	if !check.IsHost(host) {
 		return "whose host " + foundText(host) + " is neither an address nor a host name"
 	}
 	return wantPort(port, 1)
@@ -65,7 +49,7 @@ func wantListen(s string) string {
 	if err != nil {
 		return `want host:port such as "127.0.0.1:9464", or "" for none`
 	}
-	if host != "" && !isHost(host) {
+	if host != "" && !check.IsHost(host) {
 		return "whose host " + foundText(host) + " is neither an address nor a host name"
 	}
 	return wantPort(port, 0)
@@ -78,28 +62,15 @@ func wantPort(port string, least int) string {
 	return ""
 }
 
-// hostPattern takes what resolvers take, underscores and a final dot included.
-var hostPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`)
-
-// digitsPattern is what looks like an IPv4 address; no host name ends with a number alone.
-var digitsPattern = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
-
-func isHost(s string) bool {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return true
-	}
-	return len(s) <= maxHost && hostPattern.MatchString(s) && !digitsPattern.MatchString(s)
-}
-
 func wantSourceIP(s string) string {
-	if s == sourceAuto || isHost(s) {
+	if s == sourceAuto || check.IsHost(s) {
 		return ""
 	}
 	return `want "auto", an address such as "192.0.2.10", or a host name`
 }
 
 func wantServerName(s string) string {
-	if s == "" || isHost(s) {
+	if s == "" || check.IsHost(s) {
 		return ""
 	}
 	return "want the host name or address in the server's certificate"
