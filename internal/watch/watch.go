@@ -74,6 +74,13 @@ func (w *Watch) Follow(files, patterns []string) error {
 			}
 			dirs[dir] = true
 		}
+		matches, _ := filepath.Glob(pattern) // a pattern that is wrong matches nothing
+		for _, file := range matches {
+			for _, name := range leading(file) {
+				names[name] = true
+				dirs[filepath.Dir(name)] = true
+			}
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -144,6 +144,19 @@ func TestVolume(t *testing.T) {
 	}
 }
 
+// The same for files that a pattern matches.
+func TestVolumeOfPatterns(t *testing.T) {
+	p := newPlace(t)
+	p.write("..1/a.json", "1")
+	p.link("..1", "..data")
+	p.link("..data/a.json", "a.json")
+	p.must(p.Follow(nil, []string{p.at("*.json")}))
+	p.write("..2/a.json", "2")
+	p.link("..2", "..data_tmp")
+	p.must(os.Rename(p.at("..data_tmp"), p.at("..data")))
+	p.wantTold("..data", "the volume was exchanged")
+}
+
 func TestPatterns(t *testing.T) {
 	p := newPlace(t)
 	p.write("agents.d/a.toml", "1")
