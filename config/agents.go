@@ -24,7 +24,9 @@ type agentReader struct {
 func (r *agentReader) read(found *tables) {
 	r.incomplete = found.partial
 	r.readProfiles(r.entries(found.profiles, "a profile"))
-	none := !slices.ContainsFunc(found.agents, func(n *node) bool { return n.kind != nodeTable || len(n.kids) > 0 })
+	r.sources(found)
+	sources := slices.ContainsFunc(slices.Concat(found.files, found.urls), func(n *node) bool { return n.kind != nodeArray || len(n.elems) > 0 })
+	none := !sources && !slices.ContainsFunc(found.agents, func(n *node) bool { return n.kind != nodeTable || len(n.kids) > 0 })
 	if none && !found.partial {
 		r.warn("no agents configured: only heartbeats are reported")
 	}
@@ -38,7 +40,6 @@ func (r *agentReader) read(found *tables) {
 	}
 	r.tellFaults()
 	r.warnIdle(idle)
-	sortAgents(r.config.Agents)
 	slices.Sort(r.config.Disabled)
 }
 

@@ -38,17 +38,19 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// BenchmarkFiles is many agents over many files, each with labels and a profile of five checks, most of them templates.
+// fiveChecks is a profile of five checks, most of them templates.
+const fiveChecks = "[[profiles.web.checks]]\nname = \"http {{ .agent }}\"\ntype = \"http\"\ndetails = \"https://{{ .agent }}.{{ .labels.site }}.example/\"\n" +
+	"[[profiles.web.checks]]\nname = \"ssh\"\ntype = \"port\"\ndetails = \"{{ .address }}\"\nport = 22\n" +
+	"[[profiles.web.checks]]\nname = \"a\"\ntype = \"t\"\ndetails = \"{{ if eq .labels.site \\\"x\\\" }}x{{ else }}{{ .agent }}{{ end }}\"\n" +
+	"[[profiles.web.checks]]\nname = \"b\"\ntype = \"t\"\ndetails = \"{{ .labels.rack | urlquery }}\"\n" +
+	"[[profiles.web.checks]]\nname = \"c\"\ntype = \"t\"\ndetails = \"127.0.0.1\"\ninterval = \"1m\"\n"
+
+// BenchmarkFiles is many agents over many files, each with labels and a profile of five checks.
 func BenchmarkFiles(b *testing.B) {
-	const profiles = "[[profiles.web.checks]]\nname = \"http {{ .agent }}\"\ntype = \"http\"\ndetails = \"https://{{ .agent }}.{{ .labels.site }}.example/\"\n" +
-		"[[profiles.web.checks]]\nname = \"ssh\"\ntype = \"port\"\ndetails = \"{{ .address }}\"\nport = 22\n" +
-		"[[profiles.web.checks]]\nname = \"a\"\ntype = \"t\"\ndetails = \"{{ if eq .labels.site \\\"x\\\" }}x{{ else }}{{ .agent }}{{ end }}\"\n" +
-		"[[profiles.web.checks]]\nname = \"b\"\ntype = \"t\"\ndetails = \"{{ .labels.rack | urlquery }}\"\n" +
-		"[[profiles.web.checks]]\nname = \"c\"\ntype = \"t\"\ndetails = \"127.0.0.1\"\ninterval = \"1m\"\n"
 	for _, agents := range []int{1_000, 10_000} {
 		b.Run(fmt.Sprintf("agents=%d", agents), func(b *testing.B) {
 			dir := b.TempDir()
-			writeFile(b, filepath.Join(dir, "poller.toml"), minimal+"include = [\"agents.d/*.toml\"]\n"+profiles)
+			writeFile(b, filepath.Join(dir, "poller.toml"), minimal+"include = [\"agents.d/*.toml\"]\n"+fiveChecks)
 			for file := range agents / 10 {
 				var text strings.Builder
 				for i := range 10 {
@@ -59,6 +61,30 @@ func BenchmarkFiles(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				c, _, err := Load(Source{File: filepath.Join(dir, "poller.toml")})
+				if err != nil || len(c.Agents) != agents || len(c.Agents[0].Checks) != 5 {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(agents)*float64(b.N)/b.Elapsed().Seconds(), "agents/s")
+		})
+	}
+}
+
+// BenchmarkTargets is many targets that a source has found, each in a group of its own, with a profile of five checks.
+func BenchmarkTargets(b *testing.B) {
+	const text = minimal + "discovery.file = [{ paths = [\"/a.json\"], profile = \"web\" }]\n" + fiveChecks
+	for _, agents := range []int{1_000, 10_000} {
+		b.Run(fmt.Sprintf("agents=%d", agents), func(b *testing.B) {
+			targets := make([]Target, agents)
+			for i := range targets {
+				targets[i] = Target{Name: fmt.Sprintf("agent-%05d", i), Address: "127.0.0.1:1", Labels: map[string]string{
+					"site": "north", "rack": fmt.Sprint("r ", i%10), "__meta_filepath": "/a.json",
+				}}
+			}
+			src := Source{Targets: map[string][]Target{"file:/a.json": targets}}
+			b.ReportAllocs()
+			for b.Loop() {
+				c, _, err := parse("/poller.toml", []byte(text), src, noAddresses)
 				if err != nil || len(c.Agents) != agents || len(c.Agents[0].Checks) != 5 {
 					b.Fatal(err)
 				}

@@ -9,8 +9,8 @@
 //     and what is allowed. Only what is no TOML ends the reading of its file, at that place.
 //   - What cannot be understood is an error, never ignored. The one exception are POLLER_* variables
 //     that name no key, because Kubernetes injects such names: they make one warning.
-//   - Files and directories that the configuration names (certificates, keys, state_dir) are not opened,
-//     but for those that it includes.
+//   - Files, directories and URLs that the configuration names (certificates, keys, state_dir, sources of agents) are
+//     not opened, but for the files that it includes.
 //   - The time to load grows linearly in agents, and ends whatever the templates in profiles say.
 //
 // All functions are safe to call from several goroutines. A Config is plain data; treat it as read-only: only Adopt
@@ -83,6 +83,12 @@ type Config struct {
 	Labels map[string]map[string]string
 	// Disabled are the names of the agents that are written but not in use, sorted.
 	Disabled []string
+	// Discovery are the sources of agents beside the file, those that are files first, each in the order written. What
+	// Source.Targets had of them is among Agents.
+	Discovery []Discovery
+	// Skipped is what sources have found that is no agent: for each target its source, the target and why; sorted, and
+	// at most 100 with a count of the others. It does not count when configurations are compared.
+	Skipped []string
 }
 
 // Log says what is logged, and how.
@@ -166,6 +172,8 @@ type Source struct {
 	Flags *pflag.FlagSet
 	// FS has File and what it includes, as an absolute path without its first slash; nil means the disk.
 	FS fs.FS
+	// Targets are what the sources of Config.Discovery have found, by their IDs. They never make an error.
+	Targets map[string][]Target
 }
 
 // Loaded is what loading a configuration came to.

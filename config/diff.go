@@ -15,7 +15,8 @@ import (
 // Diff is what differs between two configurations in effect. What is written in another file, or as a
 // profile instead of an agent's own checks, is no difference.
 type Diff struct {
-	// Keys are those outside the agents, in the order of Print.
+	// Keys are those outside the agents, in the order of Print. Those of sources of agents have their IDs:
+	// discovery."http:https://inventory.example/".refresh.
 	Keys []Change
 	// Added and Removed are the agents that only the new or only the old one has, sorted.
 	Added, Removed []string
@@ -58,6 +59,7 @@ func (c Change) String() string {
 // Compare returns what differs in next from old. The time it takes grows linearly in agents.
 func Compare(old, next *Config) Diff {
 	d := Diff{Keys: changes(rootSpec, "", old, next, func(*Config, *key[Config]) bool { return true })}
+	d.Keys = append(d.Keys, sourceChanges(old.Discovery, next.Discovery)...)
 	for a, b := range pairs(old.Agents, next.Agents) {
 		switch {
 		case a == nil:
@@ -270,7 +272,7 @@ func checkChanges(old, next []check.Check) []Change {
 		other := rest[c.Name]
 		delete(rest, c.Name)
 		if other == nil {
-			out = append(out, Change{Key: path, Old: inline(c)})
+			out = append(out, Change{Key: path, Old: inlineCheck(c)})
 			same = false
 			continue
 		}
@@ -278,7 +280,7 @@ func checkChanges(old, next []check.Check) []Change {
 	}
 	for i := range next {
 		if c := &next[i]; rest[c.Name] != nil {
-			out = append(out, Change{Key: join(checksTable, QuoteKey(Mask(c.Name))), New: inline(c)})
+			out = append(out, Change{Key: join(checksTable, QuoteKey(Mask(c.Name))), New: inlineCheck(c)})
 			same = false
 		}
 	}
@@ -289,16 +291,20 @@ func checkChanges(old, next []check.Check) []Change {
 	return out
 }
 
-// inline writes a check as a table on one line.
-func inline(c *check.Check) string {
-	entry := writtenCheck(c)
+// inline writes a table on one line, with the keys that it has.
+func inline[T any](s *spec[T], table *T, has func(*T, *key[T]) bool) string {
 	var items []string
-	for i := range checkSpec.keys {
-		if k := &checkSpec.keys[i]; entry.has(k) && k.name != "name" {
-			items = append(items, k.name+" = "+format(k.kind, k.field(entry), Mask))
+	for i := range s.keys {
+		if k := &s.keys[i]; has(table, k) {
+			items = append(items, k.name+" = "+format(k.kind, k.field(table), shown))
 		}
 	}
 	return "{ " + strings.Join(items, ", ") + " }"
+}
+
+// inlineCheck is inline for a check, whose name is told elsewhere.
+func inlineCheck(c *check.Check) string {
+	return inline(checkSpec, writtenCheck(c), func(c *checkEntry, k *key[checkEntry]) bool { return k.name != "name" && c.has(k) })
 }
 
 func namesOf(checks []check.Check) string {
@@ -306,7 +312,48 @@ func namesOf(checks []check.Check) string {
 	for i := range checks {
 		names[i] = checks[i].Name
 	}
-	return format(kindList, &names, Mask)
+	return format(kindList, &names, shown)
+}
+
+// sourceChanges returns the changes of old sources, in their order, then the new ones.
+func sourceChanges(old, next []Discovery) []Change {
+	var out []Change
+	path := func(d *Discovery) string { return join(discoveryTable, QuoteKey(d.ID)) }
+	rest := make(map[string]*Discovery, len(next))
+	for i := range next {
+		rest[next[i].ID] = &next[i]
+	}
+	same := len(old) == len(next)
+	for i := range old {
+		d := &old[i]
+		other := rest[d.ID]
+		delete(rest, d.ID)
+		if other == nil {
+			out = append(out, Change{Key: path(d), Old: inline(d.spec(), d, (*Discovery).has)})
+			same = false
+			continue
+		}
+		out = append(out, changes(d.spec(), path(d)+".", d, other, (*Discovery).has)...)
+	}
+	for i := range next {
+		if d := &next[i]; rest[d.ID] != nil {
+			out = append(out, Change{Key: path(d), New: inline(d.spec(), d, (*Discovery).has)})
+			same = false
+		}
+	}
+	inOrder := slices.EqualFunc(old, next, func(a, b Discovery) bool { return a.ID == b.ID })
+	if same && !inOrder {
+		out = append(out, Change{Key: discoveryTable, Old: idsOf(old), New: idsOf(next)})
+	}
+	return out
+}
+
+func idsOf(sources []Discovery) string {
+	ids := make([]string, len(sources))
+	for i := range sources {
+		ids[i] = sources[i].ID
+	}
+	return format(kindList, &ids, shown)
 }
 
 // changes returns the keys whose values differ, of those that either has.
@@ -323,10 +370,10 @@ func changes[T any](s *spec[T], prefix string, old, next *T, has func(*T, *key[T
 		}
 		c := Change{Key: prefix + k.name}
 		if before {
-			c.Old = format(k.kind, k.field(old), Mask)
+			c.Old = format(k.kind, k.field(old), shown)
 		}
 		if after {
-			c.New = format(k.kind, k.field(next), Mask)
+			c.New = format(k.kind, k.field(next), shown)
 		}
 		out = append(out, c)
 	}

@@ -236,6 +236,36 @@ func TestEveryKeyCounts(t *testing.T) {
 	}
 }
 
+// TestEverySourceKeyCounts: none of [discovery] either, nor the order.
+func TestEverySourceKeyCounts(t *testing.T) {
+	t.Parallel()
+	c, _ := mustParse(t, string(read(t, "testdata/good/discovery.toml")))
+	differs := func(what, key string, other *Config) {
+		d := Compare(c, other)
+		if len(d.Keys) != 1 || d.Keys[0].Key != key || len(d.Added)+len(d.Removed)+len(d.Changed) > 0 {
+			t.Errorf("%s differs, want the key %s; found:\n%s", what, key, d)
+		}
+		if c.Hash() == other.Hash() {
+			t.Errorf("%s differs, the hash does not", what)
+		}
+	}
+	for i := range c.Discovery {
+		s := c.Discovery[i].spec()
+		for j := range s.keys {
+			other := *c
+			other.Discovery = slices.Clone(c.Discovery)
+			d := &other.Discovery[i]
+			field := reflect.ValueOf(s.keys[j].field(d)).Elem()
+			field.Set(different(t, field))
+			differs(d.ID+"'s "+s.keys[j].name, "discovery."+Quote(d.ID)+"."+s.keys[j].name, &other)
+		}
+	}
+	other := *c
+	other.Discovery = slices.Clone(c.Discovery)
+	slices.Reverse(other.Discovery)
+	differs("the order", "discovery", &other)
+}
+
 // TestEveryFieldCounts: no field of agents and checks is forgotten, even if it is no key.
 func TestEveryFieldCounts(t *testing.T) {
 	t.Parallel()

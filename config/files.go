@@ -81,8 +81,10 @@ func absolutePath(name string) string {
 // errTooMany is the error of a pattern that matches more than a limit.
 var errTooMany = errors.New("too many match it")
 
+const globCharacters = `*?[\`
+
 // hasGlob tells whether a path is a pattern.
-func hasGlob(path string) bool { return strings.ContainsAny(path, `*?[\`) }
+func hasGlob(path string) bool { return strings.ContainsAny(path, globCharacters) }
 
 // glob returns what matches a pattern of filepath.Match, in the order of the names; nothing, if it has no
 // special characters and there is no such file. filepath.Glob would pass over directories that can't be read,

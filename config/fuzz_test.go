@@ -34,12 +34,25 @@ func FuzzParse(f *testing.F) {
 	addFixtures(f)
 	f.Add([]byte(minimal + "include = [\"/d/*.toml\"]\n[profiles.web]\nchecks = [{ name = \"{{ .labels.site }}\", type = \"t\" }]\n"))
 	f.Add([]byte(minimal + "include = [\"/d/a.toml\"]\n" + agentText("a")))
+	f.Add([]byte(minimal + "[discovery]\nfile = [{ paths = [\"/t/*.json\"], profile = \"web\" }]\nhttp = [{ url = \"http://h?x=1\", profile = \"web\" }]\n" +
+		"[profiles.web]\nchecks = [{ name = \"{{ .labels.site }}\", type = \"t\", details = \"{{ .labels.__x }}\" }]\n"))
+	found := map[string][]Target{
+		"file:/t/*.json":      {{Name: "a", Address: "h:1", Labels: map[string]string{"site": "x", "__x": "y"}}, {Name: "b", Address: "h:2"}, {Name: "c", Address: "nowhere"}},
+		"http:http://h?x=***": {{Name: "d\n", Address: "h:1"}, {Name: "e", Address: "h:1", Labels: map[string]string{"site": "x\n", "__x": ""}}},
+	}
 	src := Source{FS: tree(map[string]string{"/d/a.toml": agentText("a") + "labels.site = \"x\"\n", "/d/b.toml": "agents.b.profile = \"web\"\npoll = 1\n"})}
 	files := []string{"poller.toml", "/d/a.toml", "/d/b.toml"}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, _, err := parse("poller.toml", text, src, noAddresses)
+		c, warnings, err := parse("poller.toml", text, src, noAddresses)
+		more := src
+		more.Targets = found
+		withMore, sameWarnings, sameErr := parse("poller.toml", text, more, noAddresses)
+		if (err == nil) != (sameErr == nil) || err != nil && err.Error() != sameErr.Error() || !slices.Equal(warnings, sameWarnings) {
+			t.Fatalf("targets make a difference:\n%v %q\n%v %q", err, warnings, sameErr, sameWarnings)
+		}
 		if err == nil {
 			roundTrip(t, c)
+			roundTrip(t, withMore)
 			return
 		}
 		all, ok := errors.AsType[Errors](err)

@@ -22,6 +22,8 @@ const holdsOnly = "an included file holds only [agents.NAME] and [profiles.NAME]
 // tables are the nodes of the tables that included files add to, in the order of the files.
 type tables struct {
 	agents, profiles []*node
+	// files and urls are the arrays of sources, which only the main file has.
+	files, urls []*node
 	// partial tells that there may be more, in files that can't be read: nothing follows from what is missing.
 	partial bool
 }
@@ -180,16 +182,23 @@ func (r *includer) parse(name string, text []byte) {
 func wantPattern(s string) string {
 	const want = `want a path or a pattern such as "agents.d/*.toml"`
 	switch {
+	case strings.Contains(s, "://"):
+		return want + ", not a URL"
+	case strings.Contains(s, "**"):
+		return `but ** reaches no deeper than * here; write each level, such as "agents.d/*/*.toml"`
+	}
+	return wantPathText(s, want)
+}
+
+// wantPathText says what is wrong with a path or a pattern of whatever files, which ought to be as want says.
+func wantPathText(s, want string) string {
+	switch {
 	case strings.TrimSpace(s) != s || s == "":
 		return want
 	case strings.IndexFunc(s, unicode.IsControl) >= 0:
 		return want + ", without control characters such as line breaks"
 	case strings.HasPrefix(s, "~") || strings.HasPrefix(s, "$") || strings.Contains(s, "${"):
 		return "which is no shell's to expand; write the path in full"
-	case strings.Contains(s, "://"):
-		return want + ", not a URL"
-	case strings.Contains(s, "**"):
-		return `but ** reaches no deeper than * here; write each level, such as "agents.d/*/*.toml"`
 	}
 	if _, err := filepath.Match(s, ""); err != nil {
 		return fmt.Sprintf("which is no valid pattern (%v): [ begins a set that ends with ], and \\ goes before a character that is meant as such", err)

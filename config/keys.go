@@ -108,12 +108,13 @@ var rootSpec = newSpec(append([]key[Config]{
 		field: func(c *Config) any { return &c.Spool.WhenFull },
 	},
 
-	{name: "discovery", later: true},
+	{name: discoveryTable + ".dns", later: true},
+	{name: discoveryTable + ".register", later: true},
 	{name: "cluster", later: true},
 }, append(
 	tlsKeys("tls", func(c *Config) *check.TLS { return &c.TLS }),
 	tlsKeys("core.tls", func(c *Config) *check.TLS { return &c.Core.TLS })...)...,
-), includeKey, agentsTable, profilesTable)
+), includeKey, agentsTable, profilesTable, fileSources, httpSources)
 
 // tlsKeys are the keys of an identity.
 func tlsKeys[T any](table string, of func(*T) *check.TLS) []key[T] {

@@ -99,7 +99,9 @@ func (l *layers) file(root *node, found *tables) (included []*node) {
 		spec: rootSpec, problems: l.problems,
 		other: map[string]func(*node){
 			agentsTable: add, profilesTable: add,
-			includeKey: func(n *node) { included = append(included, n) },
+			includeKey:  func(n *node) { included = append(included, n) },
+			fileSources: func(n *node) { found.files = append(found.files, n) },
+			httpSources: func(n *node) { found.urls = append(found.urls, n) },
 		},
 		set: func(k *key[Config], value any, n *node) {
 			layer[k.name] = value

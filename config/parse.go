@@ -38,6 +38,8 @@ func assemble(name string, text []byte, src Source, addresses addressesFunc) Loa
 	l.identities(c, root)
 	reader := &agentReader{layers: l, config: c}
 	reader.read(found)
+	reader.discover(src.Targets)
+	sortAgents(c.Agents)
 	if !l.bad["source_ip"] {
 		c.SourceIP = resolveSource(c.SourceIP, src.Environ, addresses, p)
 	}

@@ -18,10 +18,11 @@ import (
 )
 
 // Print writes the configuration in effect as TOML that Parse accepts, without includes and with the checks of
-// profiles among those of their agents, all defaults applied, passwords in URLs masked. But for those, and for agents
-// that are disabled, which are only named in a comment, parsing it gives an equal Config.
+// profiles among those of their agents, all defaults applied, passwords in URLs masked. What sources have found is printed
+// as if it were written. But for secrets, and for what is only told in comments, which are agents that are disabled and
+// the sources, parsing it gives an equal Config.
 func (c *Config) Print(w io.Writer) error {
-	out := &printer{Writer: bufio.NewWriter(w), show: Mask}
+	out := &printer{Writer: bufio.NewWriter(w), show: shown}
 	out.config(c)
 	if len(c.Disabled) > 0 {
 		names := make([]string, len(c.Disabled))
@@ -38,7 +39,7 @@ func (c *Config) Print(w io.Writer) error {
 // Another version of the poller may have another hash for the same.
 func (c *Config) Hash() string {
 	sum := sha256.New()
-	out := &printer{Writer: bufio.NewWriter(sum), show: func(s string) string { return s }}
+	out := &printer{Writer: bufio.NewWriter(sum), show: func(_ kind, s string) string { return s }}
 	out.config(c)
 	_ = out.Flush() // a hash takes all
 	return hex.EncodeToString(sum.Sum(nil)[:8])
@@ -47,7 +48,20 @@ func (c *Config) Hash() string {
 // printer writes TOML, each text as show returns it. Errors are kept by the Writer until Flush.
 type printer struct {
 	*bufio.Writer
-	show func(string) string
+	show showFunc
+}
+
+// showFunc returns what is shown of a text of a kind.
+type showFunc func(kind kind, s string) string
+
+// shown is the showFunc for people.
+func shown(kind kind, s string) string {
+	if kind == kindURL {
+		if url, ok := maskURL(s); ok {
+			return url
+		}
+	}
+	return Mask(s)
 }
 
 func (p *printer) config(c *Config) {
@@ -67,8 +81,26 @@ func (p *printer) config(c *Config) {
 		}
 		p.value(name, k.kind, k.field(c))
 	}
+	for i := range c.Discovery {
+		p.source(&c.Discovery[i])
+	}
 	for _, a := range c.Agents {
 		p.agent(a, c.Labels[a.Name], c.TLS)
+	}
+}
+
+// source writes a source as a comment: its profile is not there, and what it has found is among the agents.
+func (p *printer) source(d *Discovery) {
+	name := fileSources
+	if d.URL != "" {
+		name = httpSources
+	}
+	p.header("# [[" + name + "]]")
+	s := d.spec()
+	for i := range s.keys {
+		if k := &s.keys[i]; d.has(k) {
+			p.value("# "+k.name, k.kind, k.field(d))
+		}
 	}
 }
 
@@ -92,7 +124,7 @@ func (p *printer) agent(a *check.Agent, labels map[string]string, inherited chec
 	if len(labels) > 0 {
 		items := make([]string, 0, len(labels))
 		for _, name := range slices.Sorted(maps.Keys(labels)) {
-			items = append(items, QuoteKey(name)+" = "+Quote(p.show(labels[name])))
+			items = append(items, QuoteKey(name)+" = "+Quote(p.show(kindString, labels[name])))
 		}
 		_, _ = p.WriteString(labelsTable + " = { " + strings.Join(items, ", ") + " }\n")
 	}
@@ -125,10 +157,10 @@ func (c *checkEntry) has(k *key[checkEntry]) bool {
 }
 
 // format writes the value that field points to, each text as show returns it.
-func format(kind kind, field any, show func(string) string) string {
+func format(kind kind, field any, show showFunc) string {
 	switch f := field.(type) {
 	case *string:
-		return Quote(show(*f))
+		return Quote(show(kind, *f))
 	case *check.TLSMode:
 		return Quote(string(*f))
 	case *int:
@@ -149,7 +181,7 @@ func format(kind kind, field any, show func(string) string) string {
 	case *[]string:
 		items := make([]string, len(*f))
 		for i, s := range *f {
-			items[i] = Quote(show(s))
+			items[i] = Quote(show(kind, s))
 		}
 		return "[" + strings.Join(items, ", ") + "]"
 	}

@@ -35,7 +35,7 @@ func masked(c *Config) *Config {
 	for _, s := range []*string{&out.PollerID, &out.Partition, &out.SourceIP, &out.KVStoreID} {
 		*s = Mask(*s)
 	}
-	out.Disabled = nil // they are in a comment
+	out.Disabled, out.Discovery, out.Skipped = nil, nil, nil // they are in comments, or not there
 	out.Labels = maps.Clone(c.Labels)
 	for name, labels := range out.Labels {
 		labels = maps.Clone(labels)

@@ -101,6 +101,17 @@ func (r *agentReader) applyProfile(agent *node, entry *agentEntry, names map[str
 	case p == nil || p.broken || len(p.checks) == 0:
 		return
 	}
+	r.expand(p, entry, names, func(text, where *node, msg string) {
+		if where == nil {
+			where = agent
+		}
+		r.fault(text, where, entry.Name, msg)
+	})
+}
+
+// expand adds the checks of a profile to those of an agent, whose names are given. It tells what is wrong with which
+// text of the profile, and which check of the agent's own has to do with it; nil for none.
+func (r *agentReader) expand(p *profile, entry *agentEntry, names map[string]*node, fault func(text, own *node, msg string)) {
 	var values map[string]any
 	var others map[string]bool // the names so far, where they may be the same
 	if p.varies {
@@ -113,7 +124,7 @@ func (r *agentReader) applyProfile(agent *node, entry *agentEntry, names map[str
 		well := true
 		for _, t := range p.checks[i].templates {
 			if bad := t.apply(&c, values); bad != "" {
-				r.fault(t.node, agent, entry.Name, bad)
+				fault(t.node, nil, bad)
 				well = false
 			}
 		}
@@ -121,9 +132,9 @@ func (r *agentReader) applyProfile(agent *node, entry *agentEntry, names map[str
 		case !well:
 			continue
 		case names[c.Name] != nil:
-			r.fault(p.checks[i].name, names[c.Name], entry.Name, foundText(c.Name)+" is the name of a check of its own; names are unique within an agent")
+			fault(p.checks[i].name, names[c.Name], foundText(c.Name)+" is the name of a check of its own; names are unique within an agent")
 		case others[c.Name]:
-			r.fault(p.checks[i].name, agent, entry.Name, "the name "+foundText(c.Name)+" is that of two checks of this profile; names are unique within an agent")
+			fault(p.checks[i].name, nil, "the name "+foundText(c.Name)+" is that of two checks of this profile; names are unique within an agent")
 		}
 		if p.varies {
 			others[c.Name] = true
@@ -146,6 +157,9 @@ func (t *fieldTemplate) apply(c *checkEntry, values map[string]any) string {
 	return ""
 }
 
+// orLeaveOut ends what is suggested to those who need no profile.
+const orLeaveOut = ", or leave this out"
+
 // suggestProfile names what could have been meant by a name that is no profile's.
 func (r *agentReader) suggestProfile(name string) string {
 	text, done := r.suggestions[name]
@@ -159,7 +173,7 @@ func (r *agentReader) suggestProfile(name string) string {
 	switch text = suggestText(name, known); {
 	case text != "":
 	case len(known) == 0:
-		text = "; there are none: write [profiles." + QuoteKey(Mask(name)) + "], or leave this out"
+		text = "; there are none: write [profiles." + QuoteKey(Mask(name)) + "]" + orLeaveOut
 	default:
 		text = "; known: " + enumerate(known)
 	}

@@ -25,6 +25,7 @@ const (
 	kindSize                 // int64, "3MiB" or a number of bytes in the file
 	kindList                 // []string
 	kindBool                 // bool
+	kindURL                  // string, of which no secret is ever shown
 )
 
 // rule says which values are allowed. Its methods return the value, and what is wrong with it.
@@ -33,6 +34,8 @@ type rule struct {
 	oneOf []string
 	// min and max bound numbers, durations and sizes.
 	min, max int64
+	// paths tells that a list is of paths: case counts, and what is there instead may be a URL with secrets.
+	paths bool
 	// want says what a string, or each of a list, ought to be; "" if it is.
 	want func(string) string
 	// why is added where a bound is broken.
@@ -85,7 +88,7 @@ func (r *rule) fromText(s string) (any, faults) {
 		return nil, faultf("found %s, which is not UTF-8", foundText(s))
 	}
 	switch r.kind {
-	case kindString:
+	case kindString, kindURL:
 		return s, r.checkString(s)
 	case kindInt:
 		i, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
@@ -157,7 +160,10 @@ func (r *rule) list(list []string) (any, faults) {
 		for _, f := range r.checkString(s) {
 			bad = append(bad, fault{index: i, msg: f.msg})
 		}
-		same := strings.ToLower(s)
+		same := s
+		if !r.paths {
+			same = strings.ToLower(s)
+		}
 		if first, twice := seen[same]; twice && s != "" {
 			bad = append(bad, elementFault(i, "found %s again, it is already number %d of the list; write it once", foundText(s), first+1)...)
 			continue
@@ -173,10 +179,21 @@ func (r *rule) checkString(s string) faults {
 	}
 	if r.want != nil {
 		if want := r.want(s); want != "" {
-			return faultf("found %s, %s", foundText(s), want)
+			return faultf("found %s, %s", r.found(s), want)
 		}
 	}
 	return nil
+}
+
+// found is foundText for values of the rule, without all that may be secret of a URL.
+func (r *rule) found(s string) string {
+	if r.kind != kindURL && (!r.paths || !strings.Contains(s, "://")) {
+		return foundText(s)
+	}
+	if shown, ok := maskURL(s); ok {
+		return strconv.Quote(shorten(shown))
+	}
+	return "a text" // which may be nothing but a secret
 }
 
 func (r *rule) bounded(i int64, found string) (any, faults) {
@@ -203,7 +220,7 @@ func (r *rule) show(i int64) string {
 		return strconv.Quote(formatDuration(time.Duration(i)))
 	case kindSize:
 		return strconv.Quote(formatSize(i))
-	case kindString, kindInt, kindList, kindBool:
+	case kindString, kindURL, kindInt, kindList, kindBool:
 	}
 	return strconv.FormatInt(i, 10)
 }
@@ -216,6 +233,8 @@ func (r *rule) allowed() string {
 			return "one of " + strings.Join(r.oneOf, ", ")
 		}
 		return "text in quotes"
+	case kindURL:
+		return "a URL in quotes"
 	case kindInt:
 		return "a whole number"
 	case kindDuration:

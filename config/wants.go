@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -97,6 +98,41 @@ func wantStateDir(s string) string {
 		return "which is the root of the file system; " + want
 	case !strings.ContainsAny(s, `/\`) && nearest(strings.ToLower(s), words) != "":
 		return want + suggestText(strings.ToLower(s), words) + ` A directory of that name is written "./` + s + `"`
+	}
+	return ""
+}
+
+// wantTargetFile is for a path of documents that list targets, or a pattern of such paths.
+func wantTargetFile(s string) string {
+	const want = `want a path or a pattern such as "targets.d/*.json"`
+	if strings.Contains(s, "://") {
+		return want + ", not a URL, which is written under http: { url = …, profile = … }"
+	}
+	if bad := wantPathText(s, want); bad != "" {
+		return bad
+	}
+	dir, name := filepath.Split(s)
+	if hasGlob(dir) {
+		return "want a pattern for the name of the file only, not for its directory"
+	}
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".json", ".yml", ".yaml":
+		return ""
+	}
+	return "want the name of a file that ends in .json, .yml or .yaml, or a pattern for such names"
+}
+
+// wantURL is for what is asked for targets. It repeats nothing of it.
+func wantURL(s string) string {
+	const want = `want a URL of http or https with a host, such as "https://inventory.example/targets"`
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return want
+	case !check.IsHost(u.Hostname()):
+		return "whose host is neither an address nor a host name; " + want
+	case u.Port() != "" || strings.HasSuffix(u.Host, ":"):
+		return wantPort(u.Port(), 1)
 	}
 	return ""
 }
