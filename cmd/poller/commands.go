@@ -102,6 +102,9 @@ func validateCommand() *cobra.Command {
 		if n := len(cfg.Disabled); n > 0 {
 			agents += fmt.Sprintf(", %d disabled", n)
 		}
+		if n := len(cfg.Discovery); n > 0 {
+			agents += fmt.Sprintf(", more from %s, not looked at", count(n, "source"))
+		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "the configuration is right: %s\n", agents)
 		return err
 	}

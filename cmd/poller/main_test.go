@@ -115,6 +115,12 @@ func TestValidate(t *testing.T) {
 	if r := poller(t, "validate", "-c", disabled); r.code != 0 || r.stdout != "the configuration is right: 1 agent, 1 disabled\n" {
 		t.Errorf("a disabled agent: %+v", r)
 	}
+	sources := configFile(t, twoAgents+"[discovery]\nfile = [{ paths = [\"/not/there.json\"], profile = \"web\" }]\n"+
+		"http = [{ url = \"http://127.0.0.1:1/\", profile = \"web\" }]\n[[profiles.web.checks]]\nname = \"a\"\ntype = \"port\"\n",
+		"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
+	if r := poller(t, "validate", "-c", sources); r.code != 0 || r.stdout != "the configuration is right: 2 agents, more from 2 sources, not looked at\n" {
+		t.Errorf("sources: %+v", r)
+	}
 	printed := poller(t, "validate", "-c", good, "--print")
 	if printed.code != 0 || !strings.Contains(printed.stdout, `poller_id = "p"`) {
 		t.Errorf("--print: %+v", printed)
