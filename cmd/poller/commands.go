@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime"
@@ -55,7 +56,11 @@ func runCommand() *cobra.Command {
 		source := configSource(cmd)
 		d := daemon.New(daemon.Options{
 			Config: cfg, Files: loaded.Files, Log: log,
-			Load: func() config.Loaded { return config.Read(source) },
+			Load: func(targets map[string][]config.Target, from fs.FS) config.Loaded {
+				source := source
+				source.Targets, source.FS = targets, from
+				return config.Read(source)
+			},
 		})
 		if err := d.Start(running); err != nil {
 			return err
@@ -67,8 +72,8 @@ func runCommand() *cobra.Command {
 			case <-running.Done():
 			}
 		}
-		log.Info().Stringer("shutdown_timeout", cfg.ShutdownTimeout).Msg("stopping")
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), cfg.ShutdownTimeout)
+		log.Info().Stringer("shutdown_timeout", d.ShutdownTimeout()).Msg("stopping")
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), d.ShutdownTimeout())
 		defer cancel()
 		return d.Stop(ctx)
 	}

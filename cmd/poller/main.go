@@ -59,7 +59,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(runCommand(), validateCommand(), onceCommand(), convertCommand(), spoolCommand(), versionCommand())
+	root.AddCommand(runCommand(), validateCommand(), onceCommand(), convertCommand(), diffCommand(), spoolCommand(), versionCommand())
 	return root
 }
 

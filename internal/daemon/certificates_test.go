@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -204,8 +205,8 @@ func (c *certificates) start() *daemon.Daemon {
 	if err := os.WriteFile(file, []byte(c.toml), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	load := func() config.Loaded { return config.Read(config.Source{File: file}) }
-	loaded := load()
+	load := func(map[string][]config.Target, fs.FS) config.Loaded { return config.Read(config.Source{File: file}) }
+	loaded := load(nil, nil)
 	if loaded.Err != nil {
 		c.t.Fatal(loaded.Err)
 	}

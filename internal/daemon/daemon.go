@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -27,9 +28,11 @@ import (
 // Options are what a Daemon is made of.
 type Options struct {
 	Config *config.Config
-	// Files are those that it depends on. When one of them changes, Load reads it again; if Load is nil, nobody does.
+	// Files are those that it depends on. When one of them changes, Load reads it again, with the targets that were found; if
+	// Load is nil, nobody does, and nobody looks for targets. The files come from the file system, or from the disk if that
+	// is nil. It may be called by several goroutines at once.
 	Files config.Files
-	Load  func() config.Loaded
+	Load  func(targets map[string][]config.Target, from fs.FS) config.Loaded
 	Log   zerolog.Logger
 	// Observe gets the actors' events beside the log; it may be nil, and must not block.
 	Observe actors.Observer
@@ -50,8 +53,10 @@ type Daemon struct {
 	system     *actors.System
 	admin      atomic.Pointer[observe.Admin] // nil if it does not listen
 	tell       *narrator
+	find       *finder
 	manager    manager
-	watch      *watch.Watch // nil if there is nothing to watch
+	started    chan struct{} // closed when all is there that load uses
+	watch      *watch.Watch  // nil if there is nothing to watch
 
 	measure     measurer
 	connections atomic.Int64 // open ones to checkers
@@ -63,31 +68,43 @@ type Daemon struct {
 
 // New wires a daemon. Nothing runs before Start.
 func New(o Options) *Daemon {
-	return &Daemon{o: o, board: new(observe.Board), identities: tlsid.NewStore()}
+	return &Daemon{o: o, board: new(observe.Board), identities: tlsid.NewStore(), started: make(chan struct{})}
 }
 
 // Start starts the actors and the admin server; the first cycle begins at once. After an error
 // nothing runs.
 func (d *Daemon) Start(ctx context.Context) error {
-	cfg := d.o.Config
 	d.hosts = transport.NewResolver(d.o.Lookup)
-	first, err := d.prepare(cfg)
+	stateDir, err := prepareStateDir(d.o.Config)
 	if err != nil {
 		d.hosts.Close()
 		return err
 	}
+	d.tell = newNarrator(d.o.Log, d.board, d.o.Config)
+	cfg, err := d.findFirst(ctx, stateDir)
+	if err != nil {
+		d.hosts.Close()
+		return err
+	}
+	first, err := d.prepare(cfg)
+	if err != nil {
+		d.find.close()
+		d.hosts.Close()
+		return err
+	}
 	d.present.Store(first)
-	d.tell = newNarrator(d.o.Log, d.board, cfg)
-	d.measure = d.newMeasurer()
+	d.tell.follow(cfg)
+	d.measure = d.newMeasurer(cfg)
 	if cfg.Admin.Listen != "" { // first, for it is what may fail
 		admin, err := observe.ListenAdmin(ctx, cfg.Admin.Listen)
 		if err != nil {
+			d.find.close()
 			d.hosts.Close()
 			return err
 		}
 		d.admin.Store(admin)
 	}
-	queue, err := openQueue(cfg, d.measure.Synced, d.spoolEvent)
+	queue, err := openQueue(cfg, stateDir, d.measure.Synced, d.spoolEvent)
 	if err != nil {
 		return errors.Join(err, d.Stop(ctx))
 	}
@@ -113,11 +130,11 @@ func (d *Daemon) Start(ctx context.Context) error {
 	}
 	d.system = system
 	if admin := d.admin.Load(); admin != nil {
-		admin.Serve(system.Alive, d.board, d.measure.Metrics)
+		d.serveAdmin(admin)
 	}
-	if err := d.watchFiles(); err != nil {
-		return errors.Join(err, d.Stop(ctx))
-	}
+	d.watchFiles()
+	close(d.started)
+	d.find.begin()
 	kept, _ := d.queue.Kept()
 	d.o.Log.Info().Str("poller_id", cfg.PollerID).Str("source_ip", cfg.SourceIP).Int("agents", len(cfg.Agents)).
 		Int("checks_total", countChecks(cfg)).Stringer("interval", cfg.Poll.Interval).Strs("core", cfg.Core.Addresses).
@@ -139,6 +156,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	if d.watch != nil {
 		errs = append(errs, d.watch.Close())
 	}
+	d.find.close()
 	if d.system != nil {
 		errs = append(errs, d.system.Stop(ctx))
 		d.tell.flush()

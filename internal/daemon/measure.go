@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/serviceradar/poller/actors"
+	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/observe"
 	"github.com/serviceradar/poller/internal/spool"
 	"github.com/serviceradar/poller/internal/wire"
@@ -23,17 +24,27 @@ const breakerHalfOpen = "half-open"
 type measurer struct{ *observe.Metrics }
 
 // newMeasurer returns a measurer that knows the configuration. Nobody may scrape before all has started.
-func (d *Daemon) newMeasurer() measurer {
+func (d *Daemon) newMeasurer(cfg *config.Config) measurer {
 	m := measurer{observe.NewMetrics(observe.MetricsSources{
-		PerCheck: d.o.Config.Metrics.PerCheck, Board: d.board, Connections: d.connections.Load,
+		PerCheck: cfg.Metrics.PerCheck, Board: d.board, Connections: d.connections.Load,
 		Spool: func() (reports int, bytes int64, oldest time.Time) {
 			h := d.queue.holding()
 			return h.Reports, h.Bytes, h.Oldest
 		},
+		Sources: d.sources,
 	})}
-	m.Agents(d.o.Config.Agents)
-	m.ConfigLoaded(d.o.Config.Hash(), time.Now())
+	m.Agents(cfg.Agents)
+	m.ConfigLoaded(cfg.Hash(), time.Now())
 	return m
+}
+
+// sources tells of what targets are found in.
+func (d *Daemon) sources() []observe.Source {
+	var all []observe.Source
+	for _, s := range d.find.current().Status() {
+		all = append(all, observe.Source{ID: s.ID, Targets: s.Targets, Held: s.Held, Good: s.Good, Failing: s.Err != nil})
+	}
+	return all
 }
 
 // observe takes an event of the actors.

@@ -54,10 +54,10 @@ func (n *narrator) reloaded(e actors.Reloaded) {
 
 // follow goes by a configuration from now on, and forgets agents that are not in it.
 func (n *narrator) follow(cfg *config.Config) {
-	n.config = cfg
-	if level, err := zerolog.ParseLevel(cfg.Log.Level); err == nil {
+	if level, err := zerolog.ParseLevel(cfg.Log.Level); err == nil && cfg.Log.Level != n.config.Log.Level {
 		n.log = n.log.Level(level)
 	}
+	n.config = cfg
 	configured := make(map[string]bool, len(cfg.Agents))
 	for _, a := range cfg.Agents {
 		configured[a.Name] = true

@@ -26,6 +26,8 @@ const (
 	conditionConfig = "config"
 	// conditionTLS explains that new certificates can't be used.
 	conditionTLS = "tls"
+	// conditionDiscovery explains what is wrong with sources of targets; it is there if there are any.
+	conditionDiscovery = "discovery"
 	// conditionStopping is there only during the stop.
 	conditionStopping = "stopping"
 )
@@ -68,12 +70,16 @@ type narrator struct {
 	damaged          int // things in the spool that could not be read
 	// broken is why certificates could not be renewed; empty if they could.
 	broken string
+	// odd are sources of targets with which something is wrong, and what.
+	odd map[string]string
+	// left are targets of which no agents could be made.
+	left []string
 }
 
 func newNarrator(log zerolog.Logger, board *observe.Board, cfg *config.Config) *narrator {
 	n := &narrator{
 		log: log, board: board, config: cfg,
-		open: make(map[string]bool), parked: make(map[string]bool),
+		open: make(map[string]bool), parked: make(map[string]bool), odd: make(map[string]string),
 	}
 	now := time.Now()
 	board.Set(now, conditionCycle, false, "starting: the first cycle has not closed yet")

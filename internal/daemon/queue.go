@@ -29,13 +29,9 @@ type queue struct {
 // SpoolDirectory is where in the state directory the spool is.
 func SpoolDirectory(stateDir string) string { return filepath.Join(stateDir, "spool") }
 
-func openQueue(cfg *config.Config, synced func(time.Duration), tell func(spool.Event)) (*queue, error) {
+func openQueue(cfg *config.Config, stateDir string, synced func(time.Duration), tell func(spool.Event)) (*queue, error) {
 	bounds := spoolBounds(cfg)
 	bounds.Tell, bounds.Synced = tell, synced
-	stateDir, err := prepareStateDir(cfg)
-	if err != nil {
-		return nil, err
-	}
 	if stateDir == "" {
 		memory := spool.NewMemory(bounds)
 		return &queue{Spool: memory, memory: memory, boot: strconv.FormatInt(time.Now().UnixMilli(), 36), holding: memory.Holding}, nil

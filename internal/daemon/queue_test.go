@@ -15,7 +15,7 @@ func TestCloseOfAHungDisk(t *testing.T) {
 	t.Parallel()
 	cfg := &config.Config{StateDir: t.TempDir(), Spool: config.Spool{MaxBytes: 1 << 20, MaxAge: time.Hour}}
 	hung, goOn := make(chan struct{}), make(chan struct{})
-	q, err := openQueue(cfg, nil, func(spool.Event) { // while the Disk is locked
+	q, err := openQueue(cfg, cfg.StateDir, nil, func(spool.Event) { // while the Disk is locked
 		close(hung)
 		<-goOn
 	})
@@ -49,7 +49,11 @@ func TestMaxReport(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{config.StateMemory, t.TempDir()} {
 		cfg := &config.Config{StateDir: dir, Spool: config.Spool{MaxBytes: 1 << 20, MaxAge: time.Hour}}
-		q, err := openQueue(cfg, nil, nil)
+		stateDir := dir
+		if dir == config.StateMemory {
+			stateDir = ""
+		}
+		q, err := openQueue(cfg, stateDir, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -27,6 +28,7 @@ type present struct {
 type reading struct {
 	files config.Files
 	stamp string // of those that were known before, then; empty means that they may have changed since
+	found int    // the version of the targets that it was read with
 	err   error
 }
 
@@ -40,6 +42,11 @@ func (d *Daemon) Reload(ctx context.Context) error {
 
 // load is the actors' Load. It is called by one goroutine at a time.
 func (d *Daemon) load(ctx context.Context, known *config.Config) (*actors.Settings, error) {
+	select {
+	case <-d.started:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	cfg, err := d.read(known)
 	if err == nil && cfg != nil {
 		err = d.replace(ctx, cfg)
@@ -57,23 +64,42 @@ func (d *Daemon) load(ctx context.Context, known *config.Config) (*actors.Settin
 func (d *Daemon) read(known *config.Config) (*config.Config, error) {
 	now := d.present.Load().config
 	stamp := watch.Stamp(d.last.files.Config, d.last.files.Patterns)
-	if len(d.last.files.Config) > 0 && stamp == d.last.stamp && now == known {
+	targets, found := d.find.targets()
+	if len(d.last.files.Config) > 0 && stamp == d.last.stamp && found == d.last.found && now == known {
 		return nil, d.last.err
 	}
-	loaded := d.o.Load()
+	loaded, found := d.readWith(targets, found)
 	if loaded.Err != nil { // and so maybe not all are known
 		loaded.Files = both(d.last.files, loaded.Files)
 	}
-	d.last = reading{files: loaded.Files, stamp: stamp, err: loaded.Err}
+	d.last = reading{files: loaded.Files, stamp: stamp, found: found, err: loaded.Err}
 	d.followFiles()
 	if loaded.Err != nil {
 		return nil, loaded.Err
 	}
+	d.tell.skipped(loaded.Config.Skipped)
 	if config.Compare(now, loaded.Config).Empty() {
 		return nil, nil
 	}
 	config.Adopt(now, loaded.Config)
 	return loaded.Config, nil
+}
+
+// readWith reads the configuration with targets of a version; if it says to look for them elsewhere, with what is there.
+func (d *Daemon) readWith(targets map[string][]config.Target, found int) (config.Loaded, int) {
+	loaded := d.o.Load(targets, nil)
+	if loaded.Err != nil {
+		return loaded, found
+	}
+	others, err := d.find.follow(loaded.Config.Discovery)
+	if err != nil {
+		loaded.Config, loaded.Err = nil, fmt.Errorf("discovery: %w", err)
+	}
+	if others && err == nil {
+		targets, found = d.find.targets()
+		loaded = d.o.Load(targets, nil)
+	}
+	return loaded, found
 }
 
 // both returns all files that a configuration depends on, or another.
@@ -101,6 +127,9 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (err error) {
 	d.present.Store(next)
 	d.core.Reconfigure(d.coreConfig(cfg))
 	d.queue.reconfigure(cfg)
+	if err := d.find.settled(); err != nil {
+		d.tell.problem(err, "what earlier sources of targets found stays on the disk")
+	}
 	return nil
 }
 
@@ -186,7 +215,7 @@ func (d *Daemon) moveAdmin(ctx context.Context, address string) error {
 		if next, err = observe.ListenAdmin(ctx, address); err != nil {
 			return err
 		}
-		next.Serve(d.system.Alive, d.board, d.measure.Metrics)
+		d.serveAdmin(next)
 	}
 	if before := d.admin.Swap(next); before != nil {
 		if err := before.Stop(ctx); err != nil {
@@ -200,16 +229,29 @@ func (d *Daemon) moveAdmin(ctx context.Context, address string) error {
 const unwatched = "some changes of files may not be heard of; the poller looks for them every 30 s"
 
 // watchFiles begins to watch the files that the configuration depends on, if it came from any.
-func (d *Daemon) watchFiles() (err error) {
-	if d.last.files = d.o.Files; d.o.Load == nil || len(d.last.files.Config) == 0 {
-		return nil
+func (d *Daemon) watchFiles() {
+	if d.o.Load == nil || len(d.last.files.Config) == 0 {
+		return
+	}
+	changed := func(string) {
+		d.find.touched()
+		d.system.Changed()
 	}
 	failed := func(err error) { d.tell.problem(err, unwatched) }
-	if d.watch, err = watch.New(func(string) { d.system.Changed() }, failed); err != nil {
-		return err
+	files, err := watch.New(changed, failed)
+	if err != nil {
+		failed(err)
+		return
 	}
+	d.watch = files
 	d.followFiles()
-	return nil
+}
+
+// ShutdownTimeout is how long a stop may take.
+func (d *Daemon) ShutdownTimeout() time.Duration { return d.present.Load().config.ShutdownTimeout }
+
+func (d *Daemon) serveAdmin(admin *observe.Admin) {
+	admin.Serve(d.system.Alive, d.board, d.measure.Metrics, map[string]http.HandlerFunc{"POST " + DiffPath: d.serveDiff})
 }
 
 // followFiles has changes of the files heard of that were read last.
@@ -218,7 +260,7 @@ func (d *Daemon) followFiles() {
 		return
 	}
 	files := d.last.files
-	if err := d.watch.Follow(slices.Concat(files.Config, files.TLS), files.Patterns); err != nil {
+	if err := d.watch.Follow(slices.Concat(files.Config, files.TLS), slices.Concat(files.Patterns, d.find.paths())); err != nil {
 		d.tell.problem(err, unwatched)
 	}
 }

@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -17,8 +18,8 @@ import (
 // written is a configuration file in memory.
 type written struct{ head, more string }
 
-func (f *written) load() config.Loaded {
-	cfg, warnings, err := config.Parse("test.toml", []byte(f.head+f.more), config.Source{})
+func (f *written) load(targets map[string][]config.Target, _ fs.FS) config.Loaded {
+	cfg, warnings, err := config.Parse("test.toml", []byte(f.head+f.more), config.Source{Targets: targets})
 	return config.Loaded{Config: cfg, Warnings: warnings, Err: err}
 }
 
@@ -30,7 +31,7 @@ func (w *world) startChangeable(more string) *written {
 			"[poll]\ninterval = \"2s\"\ntimeout = \"1s\"\n", coreAddress),
 		more: more,
 	}
-	loaded := f.load()
+	loaded := f.load(nil, nil)
 	if loaded.Err != nil {
 		w.t.Fatal(loaded.Err)
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -194,8 +195,8 @@ func (r *reloads) write(text string) {
 
 func (r *reloads) start() *daemon.Daemon {
 	r.t.Helper()
-	load := func() config.Loaded { return config.Read(config.Source{File: r.file}) }
-	loaded := load()
+	load := func(map[string][]config.Target, fs.FS) config.Loaded { return config.Read(config.Source{File: r.file}) }
+	loaded := load(nil, nil)
 	if loaded.Err != nil {
 		r.t.Fatal(loaded.Err)
 	}

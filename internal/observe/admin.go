@@ -39,13 +39,17 @@ func ListenAdmin(ctx context.Context, address string) (*Admin, error) {
 	}, nil
 }
 
-// Serve answers from now on, in the background, until Stop. Alive returns nil if the poller lives.
-func (a *Admin) Serve(alive func(context.Context) error, board *Board, metrics *Metrics) {
+// Serve answers from now on, in the background, until Stop. Alive returns nil if the poller lives. What is local is only for
+// requests from this machine, by patterns as of http.ServeMux.
+func (a *Admin) Serve(alive func(context.Context) error, board *Board, metrics *Metrics, local map[string]http.HandlerFunc) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { healthz(w, r, alive) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { readyz(w, board) })
 	mux.Handle("GET /metrics", metrics.Handler())
 	profiles(mux)
+	for pattern, handler := range local {
+		mux.HandleFunc(pattern, fromHere(handler))
+	}
 	a.server.Handler = mux
 	go func() {
 		defer close(a.served)

@@ -71,6 +71,17 @@ type Metrics struct {
 	expiries map[string]time.Time
 }
 
+// Source is how a source of targets is.
+type Source struct {
+	ID string
+	// Targets is how many there are, Held how many of them are not listed any more, but stay until that is confirmed.
+	Targets, Held int
+	// Good is when it was last read without an error; zero if it never was.
+	Good time.Time
+	// Failing tells that something of it can't be read now.
+	Failing bool
+}
+
 // MetricsSources are what Metrics asks when somebody scrapes. They are called from any goroutine and must not block.
 type MetricsSources struct {
 	// PerCheck adds metrics of each check: about two series for each.
@@ -80,6 +91,8 @@ type MetricsSources struct {
 	// Spool tells of what is kept for core: reports, their bytes, and when the oldest took place, which is zero if there is
 	// none.
 	Spool func() (reports int, bytes int64, oldest time.Time)
+	// Sources tells of where targets are looked for. May be nil.
+	Sources func() []Source
 	// Connections counts the open connections to checkers.
 	Connections func() int64
 }
@@ -154,6 +167,7 @@ func (m *Metrics) compute(r family, from MetricsSources) {
 	r.computed("actors_parked", "Actors that used up their restart budget and get one try per restart.window, by kind.", []string{"actor"}, func(set setter) { m.countParked(set) })
 	r.computed("tls_certificate_expiry_timestamp_seconds", "When the certificate in a file expires; of the files that expire first, at most 32.", []string{"file"}, func(set setter) { m.showExpiries(set) })
 	r.computed("checker_connections", "Open connections to checkers.", nil, func(set setter) { set(float64(from.Connections())) })
+	m.computeSources(r, from)
 	r.computed("spool_reports", "Reports that are kept for core.", nil, func(set setter) {
 		reports, _, _ := from.Spool()
 		set(float64(reports))
@@ -169,6 +183,28 @@ func (m *Metrics) compute(r family, from MetricsSources) {
 			return
 		}
 		set(max(0, time.Since(oldest).Seconds()))
+	})
+}
+
+func (m *Metrics) computeSources(r family, from MetricsSources) {
+	if from.Sources == nil {
+		return
+	}
+	each := func(name, help string, value func(s *Source) float64) {
+		r.computed(name, help, []string{"source"}, func(set setter) {
+			for _, s := range from.Sources() {
+				set(value(&s), s.ID)
+			}
+		})
+	}
+	each("discovery_targets", "Targets that a source has: those of its last good lists.", func(s *Source) float64 { return float64(s.Targets) })
+	each("discovery_held_targets", "Targets that a source does not list any more, but that stay until it is seen again that they are gone.", func(s *Source) float64 { return float64(s.Held) })
+	each("discovery_successful", "1 if all of a source could be read when it was looked at last, 0 if not; then what can't be read has its last good list.", func(s *Source) float64 { return truth(!s.Failing) })
+	each("discovery_last_success_timestamp_seconds", "When all of a source could be read last; 0 if it never could.", func(s *Source) float64 {
+		if s.Good.IsZero() {
+			return 0
+		}
+		return float64(s.Good.Unix())
 	})
 }
 

@@ -62,6 +62,9 @@ func sources(perCheck bool) observe.MetricsSources {
 	return observe.MetricsSources{
 		PerCheck: perCheck, Board: board, Connections: func() int64 { return 3 },
 		Spool: func() (int, int64, time.Time) { return 1, 4096, time.Now().Add(-time.Minute) },
+		Sources: func() []observe.Source {
+			return []observe.Source{{ID: "file:/etc/poller/a.json", Targets: 3, Good: time.Unix(1e9, 0)}}
+		},
 	}
 }
 

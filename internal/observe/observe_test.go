@@ -174,7 +174,7 @@ func TestAdmin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin.Serve(func(context.Context) error { return dead }, board, observe.NewMetrics(sources(false)))
+	admin.Serve(func(context.Context) error { return dead }, board, observe.NewMetrics(sources(false)), nil)
 	client := &http.Client{Transport: new(http.Transport)}
 	get := func(path string) (int, string) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin.Address()+path, nil)
