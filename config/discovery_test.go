@@ -35,7 +35,7 @@ func TestDiscovery(t *testing.T) {
 	if diff := cmp.Diff(want, out.Config.Discovery); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(Files{Config: []string{"/etc/poller/poller.toml"}}, out.Files); diff != "" {
+	if diff := cmp.Diff(Files{Config: []string{"/etc/poller/poller.toml"}, TLS: []string{"/etc/poller/ca.pem"}}, out.Files); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
 	const comments = `

@@ -40,19 +40,19 @@ func TestTargets(t *testing.T) {
 		},
 		"file:/unknown.json": {{Name: "unknown", Address: "192.0.2.3:1"}},
 	})
-	none := check.TLS{Mode: check.TLSNone}
+	identity := check.TLS{Mode: check.TLSServer, CAFile: "/etc/poller/ca.pem"}
 	web := func(name, address string) *check.Agent {
-		return &check.Agent{Name: name, Address: address, HealthService: "AgentService", MaxMessage: 4 << 20, TLS: none, Checks: []check.Check{
+		return &check.Agent{Name: name, Address: address, HealthService: "AgentService", MaxMessage: 4 << 20, TLS: identity, Checks: []check.Check{
 			{Name: "http", Type: "http", Details: "https://" + name + ".north/?%2Fa+b.json", Interval: time.Minute, Timeout: 10 * time.Second},
 			{Name: "ssh", Type: "port", Details: address, Interval: 30 * time.Second, Timeout: 10 * time.Second},
 		}}
 	}
 	want := []*check.Agent{
 		web("b.example:1", "b.example:1"),
-		{Name: "plain", Address: "192.0.2.2:1", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: none, Checks: []check.Check{
+		{Name: "plain", Address: "192.0.2.2:1", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: identity, Checks: []check.Check{
 			{Name: "network", Type: "sweep", Method: check.StreamResults, Interval: 10 * time.Minute, Timeout: 10 * time.Second},
 		}},
-		{Name: "written", Address: "127.0.0.1:1", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: none, Checks: []check.Check{
+		{Name: "written", Address: "127.0.0.1:1", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: identity, Checks: []check.Check{
 			{Name: "own", Type: "t", Interval: 30 * time.Second, Timeout: 10 * time.Second},
 		}},
 		web("z", "[::1]:2"),
