@@ -129,7 +129,10 @@ type Status struct {
 	Available bool
 	// Asked tells that a call asked the checker, and ended: it began Late after the run was due, and took Took by our own
 	// clock. Without it there are neither: nobody was asked, or nobody told what came of it.
-	Asked      bool
+	Asked bool
+	// Confirming is how many runs in a row were unavailable by now, while that is too few for core to hear of: core is
+	// told that the check is available. 0 if core is told Available.
+	Confirming uint8
 	Late, Took time.Duration
 	// Message is the checker's answer as it came: JSON or text. Empty where Reason is set.
 	Message []byte
@@ -141,6 +144,8 @@ type Status struct {
 	Detail string
 	// Sequence is where results stand once this status is safe.
 	Sequence string
+	// Silenced is the reason of the silence that is in force; empty if none is.
+	Silenced string
 }
 
 // Answered returns the status of a run that the checker answered after took.

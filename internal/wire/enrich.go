@@ -73,6 +73,8 @@ type content struct {
 	// inner is what is known of the object under its key status, if that is one.
 	inner      given
 	innerEmpty bool
+	// after is the remark that follows all that; mostly there is none.
+	after string
 }
 
 // contentOf returns the checker's message as JSON: text is wrapped, nothing becomes an empty object,
@@ -106,7 +108,10 @@ func failureOf(st *check.Status, h host) content {
 	return content{text: text, host: h, answer: answer{end: len(text) - 1}}
 }
 
-func (c *content) append(b []byte) []byte {
+func (c *content) append(b []byte) []byte { return append(c.appendSaid(b), c.after...) }
+
+// appendSaid appends what is said, without the remark on it.
+func (c *content) appendSaid(b []byte) []byte {
 	if !c.host.known() {
 		return append(b, c.text...)
 	}

@@ -69,7 +69,7 @@ func checkOf(d *datadriven.TestData) *check.Check {
 }
 
 // status prints what core gets for a checker's message: with type=x details=… address=…, results,
-// bare, reason=… (the input is the detail then) or all (the other fields, too).
+// bare, confirming=…, silenced=…, reason=… (the input is the detail then) or all (the other fields, too).
 func (s *script) status(t *testing.T, d *datadriven.TestData) string {
 	t.Helper()
 	id := *s.id
@@ -81,6 +81,14 @@ func (s *script) status(t *testing.T, d *datadriven.TestData) string {
 	if reason := argument(d, "reason"); reason != "" {
 		st.Available, st.Message, st.Reason, st.Detail = false, nil, check.Reason(reason), d.Input
 	}
+	if confirming := argument(d, "confirming"); confirming != "" {
+		n, err := strconv.ParseUint(confirming, 10, 8)
+		if err != nil {
+			d.Fatalf(t, "%v", err)
+		}
+		st.Available, st.Confirming = false, uint8(n)
+	}
+	st.Silenced = strings.ReplaceAll(argument(d, "silenced"), "_", " ")
 	out := statusOf(t, &id, st)
 	text := string(out.GetMessage()) + "\n"
 	if !d.HasArg("all") {

@@ -176,7 +176,7 @@ func (id *Identity) item(st *check.Status, scratch *[]byte) (item, error) {
 		f = &made
 	}
 	it := item{
-		frame: f, available: st.Available && st.Reason == "", took: st.ResponseTime.Nanoseconds(),
+		frame: f, available: st.Available && st.Reason == "" || st.Confirming > 0, took: st.ResponseTime.Nanoseconds(),
 		content: id.content(f, st), sequence: st.Sequence,
 	}
 	it.measure(scratch)
@@ -189,23 +189,29 @@ func (id *Identity) item(st *check.Status, scratch *[]byte) (item, error) {
 		failed.Reason = check.TooLarge
 		failed.Detail = fmt.Sprintf("the answer of %d bytes makes a report of %d, above the %d that can be kept; "+
 			"let the checker answer less", len(st.Message), size, id.MaxReport)
-		it.available, it.content, it.sequence = false, id.content(f, &failed), ""
+		it.available, it.content, it.sequence = st.Confirming > 0, id.content(f, &failed), ""
 		it.measure(scratch)
 	}
 	return it, nil
 }
 
+// content is what a status says: as it came, where core has no envelope for it.
 func (id *Identity) content(f *frame, st *check.Status) content {
-	var h host
-	if f.envelope > 0 {
-		h = id.host(f)
-	} else if st.Reason == "" {
-		return content{text: st.Message} // as it came
+	var c content
+	switch enveloped := f.envelope > 0; {
+	case st.Reason != "" && enveloped:
+		c = failureOf(st, id.host(f))
+	case st.Reason != "":
+		c = failureOf(st, host{})
+	case enveloped:
+		c = contentOf(st.Message, id.host(f))
+	default:
+		c = content{text: st.Message}
 	}
-	if st.Reason != "" {
-		return failureOf(st, h)
+	if st.Confirming > 0 || st.Silenced != "" {
+		c.remark(f, remarkOn(st))
 	}
-	return contentOf(st.Message, h)
+	return c
 }
 
 func (it *item) measure(scratch *[]byte) {
