@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/serviceradar/poller/internal/check"
 )
@@ -18,11 +19,19 @@ type agentReader struct {
 	suggestions map[string]string
 	// faults are what agents have against checks of their profiles.
 	faults map[expansionFault]*sufferers
+	// now is for telling which silences are over; those are in over.
+	now  time.Time
+	over []string
 }
 
 // read reads the agents and profiles of all files.
 func (r *agentReader) read(found *tables) {
 	r.incomplete = found.partial
+	all := &agentEntry{}
+	for _, n := range found.silences { // more than one is an error by now
+		all.silence("", r.silences(n))
+	}
+	r.config.silence("", all.silences)
 	r.readProfiles(r.entries(found.profiles, "a profile"))
 	r.sources(found)
 	sources := slices.ContainsFunc(slices.Concat(found.files, found.urls), func(n *node) bool { return n.kind != nodeArray || len(n.elems) > 0 })
@@ -40,6 +49,7 @@ func (r *agentReader) read(found *tables) {
 	}
 	r.tellFaults()
 	r.warnIdle(idle)
+	r.warnOver()
 	slices.Sort(r.config.Disabled)
 }
 
@@ -86,6 +96,7 @@ func (c *Config) take(entry *agentEntry) {
 		}
 		c.Labels[agent.Name] = entry.labels
 	}
+	c.silence(agent.Name, entry.silences)
 }
 
 func (r *agentReader) agent(n *node) *agentEntry {
@@ -103,6 +114,7 @@ func (r *agentReader) agent(n *node) *agentEntry {
 		other: map[string]func(*node){
 			checksTable: func(kid *node) { arrays = append(arrays, kid) },
 			labelsTable: func(kid *node) { r.labels(kid, entry) },
+			silenceKey:  func(kid *node) { entry.silence("", r.silences(kid)) },
 		},
 	}
 	w.walk(n, "")

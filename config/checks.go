@@ -17,6 +17,7 @@ func (r *agentReader) ownChecks(array *node, entry *agentEntry, names map[string
 		c := r.check(n, checkSpec)
 		r.unique(names, n, c.Name)
 		entry.Checks = append(entry.Checks, c.complete(entry.timeout, r.config.Poll.Timeout))
+		entry.silence(c.Name, c.silences)
 	}
 }
 
@@ -40,9 +41,13 @@ func (r *agentReader) checkNodes(array *node) []*node {
 // check reads a check, as far as that does not depend on its agent.
 func (r *agentReader) check(n *node, s *spec[checkEntry]) *checkEntry {
 	c := &checkEntry{}
+	s.setDefaults(c)
 	w := &walker[checkEntry]{
 		spec: s, problems: r.problems,
 		set: func(k *key[checkEntry], value any, _ *node) { store(k.field(c), value) },
+	}
+	if n.kids[silenceKey] != nil { // few have it
+		w.other = map[string]func(*node){silenceKey: func(kid *node) { c.silences = r.silences(kid) }}
 	}
 	w.walk(n, "")
 	w.missing(n)
@@ -84,6 +89,10 @@ func (r *agentReader) method(c *checkEntry, n *node) {
 	if interval != nil {
 		r.key(interval, interval.path(), "of no use beside results_interval: the check is asked for its results, at that interval, and for nothing else; leave one of them out")
 	}
+	if confirm := n.kids["confirm"]; confirm != nil {
+		r.key(confirm, confirm.path(), "of no use beside results_interval: results are passed on as they come; leave it out")
+	}
+	c.Confirm = 1
 	c.Interval = c.resultsInterval
 	r.interval(&c.Check, results)
 	c.Method = check.GetResults

@@ -81,6 +81,8 @@ type Config struct {
 	Agents []*check.Agent
 	// Labels are those of each agent that has some, by name.
 	Labels map[string]map[string]string
+	// Silences are those for all, by no name, and those of each agent and check that has some. Times are in UTC.
+	Silences check.Silences
 	// Disabled are the names of the agents that are written but not in use, sorted.
 	Disabled []string
 	// Discovery are the sources of agents beside the file, those that are files first, each in the order written. What
@@ -174,6 +176,8 @@ type Source struct {
 	FS fs.FS
 	// Targets are what the sources of Config.Discovery have found, by their IDs. They never make an error.
 	Targets map[string][]Target
+	// Now is for telling which silences are over; zero means the time of the host's clock.
+	Now time.Time
 }
 
 // Loaded is what loading a configuration came to.

@@ -69,6 +69,9 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// day returns the beginning of a day that is far away.
+func day(n int) time.Time { return time.Date(2999, time.March, n, 0, 0, 0, 0, time.UTC) }
+
 func TestFull(t *testing.T) {
 	t.Parallel()
 	mtls := check.TLS{
@@ -93,19 +96,28 @@ func TestFull(t *testing.T) {
 		Agents: []*check.Agent{
 			{
 				Name: "db.example.org", Address: "[::1]:50051", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: mtls,
-				Checks: []check.Check{{Name: "postgres", Type: "process", Interval: 20 * time.Second, Timeout: 5 * time.Second}},
+				Checks: []check.Check{{Name: "postgres", Type: "process", Confirm: 1, Interval: 20 * time.Second, Timeout: 5 * time.Second}},
 			},
 			{
 				Name: "web", Address: "web.example:50051", HealthService: check.NoHealth, MaxMessage: 16 << 20, TLS: check.TLS{Mode: check.TLSNone},
 				Checks: []check.Check{
 					{
-						Name: "front page", Type: "http", Details: "https://user:secret@web.example/",
+						Name: "front page", Type: "http", Details: "https://user:secret@web.example/", Confirm: 3,
 						Interval: time.Minute, Timeout: 4 * time.Second,
 					},
-					{Name: "ssh", Type: "port", Details: "web.example", Port: 22, Interval: 20 * time.Second, Timeout: 2 * time.Second},
-					{Name: "network", Type: "sweep", Method: check.StreamResults, Interval: 10 * time.Minute, Timeout: time.Minute},
-					{Name: "devices sync", Type: "grpc", Method: check.GetResults, Interval: 20 * time.Second, Timeout: 4 * time.Second},
+					{Name: "ssh", Type: "port", Details: "web.example", Port: 22, Confirm: 1, Interval: 20 * time.Second, Timeout: 2 * time.Second},
+					{Name: "network", Type: "sweep", Method: check.StreamResults, Confirm: 1, Interval: 10 * time.Minute, Timeout: time.Minute},
+					{Name: "devices sync", Type: "grpc", Method: check.GetResults, Confirm: 1, Interval: 20 * time.Second, Timeout: 4 * time.Second},
 				},
+			},
+		},
+		Silences: check.Silences{
+			"":               {"": {{From: day(1), To: day(2), Reason: "the site moves"}, {From: day(1), To: day(3), Reason: "and is tried"}}},
+			"db.example.org": {"": {{From: day(4).Add(-time.Hour), To: day(4), Reason: "new disks"}}},
+			"web": {
+				"":           {{From: day(5), To: day(5).Add(500 * time.Millisecond), Reason: "restart"}},
+				"front page": {{From: day(6), To: day(7), Reason: `see https://user:secret@wiki.example/`}},
+				"network":    {{From: day(6), To: day(7), Reason: "new \"switch\""}},
 			},
 		},
 	}
@@ -126,7 +138,7 @@ func TestShapes(t *testing.T) {
 	want.Agents = []*check.Agent{{
 		Name: "inline", Address: "127.0.0.1:1", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: want.TLS,
 		// The timeout is the built-in one, shrunk.
-		Checks: []check.Check{{Name: "a", Type: "t", Details: `{"deep": [1]}`, Interval: 5 * time.Second, Timeout: 5 * time.Second}},
+		Checks: []check.Check{{Name: "a", Type: "t", Details: `{"deep": [1]}`, Confirm: 1, Interval: 5 * time.Second, Timeout: 5 * time.Second}},
 	}}
 	c, _ := mustParse(t, string(read(t, "testdata/good/shapes.toml")))
 	if diff := cmp.Diff(want, c); diff != "" {

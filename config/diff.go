@@ -60,6 +60,7 @@ func (c Change) String() string {
 func Compare(old, next *Config) Diff {
 	d := Diff{Keys: changes(rootSpec, "", old, next, func(*Config, *key[Config]) bool { return true })}
 	d.Keys = append(d.Keys, sourceChanges(old.Discovery, next.Discovery)...)
+	d.Keys = silenceChange(d.Keys, "", old.Silences[""][""], next.Silences[""][""])
 	for a, b := range pairs(old.Agents, next.Agents) {
 		switch {
 		case a == nil:
@@ -73,8 +74,8 @@ func Compare(old, next *Config) Diff {
 				d.Disabled = append(d.Disabled, a.Name)
 			}
 		default:
-			before, after := old.Labels[a.Name], next.Labels[b.Name]
-			if sameAgent(a, b) && maps.Equal(before, after) {
+			before, after := besideAgent(old, a), besideAgent(next, b)
+			if sameAgent(a, b) && before.equal(after) {
 				continue
 			}
 			d.Changed = append(d.Changed, AgentChange{Name: a.Name, Changes: agentChanges(a, b, before, after)})
@@ -181,8 +182,8 @@ func (l *lines) line(format string, args ...any) {
 
 // Adopt replaces each agent of next that is equal to the agent of that name in old by old's pointer, so that whoever
 // knows agents by their pointers sees which are the same. next stays equal to what it was; nobody else may use it
-// meanwhile. Added and changed agents are next's, removed ones old's; labels do not count, because an agent
-// does not have them. The time it takes grows linearly in agents.
+// meanwhile. Added and changed agents are next's, removed ones old's; labels and silences do not count, because an
+// agent does not have them. The time it takes grows linearly in agents.
 func Adopt(old, next *Config) (added, changed, removed []*check.Agent) {
 	i := 0 // where b is in next
 	for a, b := range pairs(old.Agents, next.Agents) {
@@ -238,9 +239,29 @@ func sameAgent(a, b *check.Agent) bool {
 		a.MaxMessage == b.MaxMessage && a.TLS == b.TLS && slices.Equal(a.Checks, b.Checks)
 }
 
-func agentChanges(a, b *check.Agent, before, after map[string]string) []Change {
+// beside is what a configuration has of an agent beside it.
+type beside struct {
+	labels   map[string]string
+	silences map[string][]check.Silence
+}
+
+func besideAgent(c *Config, a *check.Agent) beside {
+	return beside{c.Labels[a.Name], c.Silences[a.Name]}
+}
+
+func (b beside) equal(other beside) bool {
+	return maps.Equal(b.labels, other.labels) && sameSilences(b.silences, other.silences)
+}
+
+func agentChanges(a, b *check.Agent, before, after beside) []Change {
 	out := changes(agentSpec, "", &agentEntry{Agent: *a}, &agentEntry{Agent: *b},
 		func(_ *agentEntry, k *key[agentEntry]) bool { return !k.applied })
+	out = labelChanges(out, before.labels, after.labels)
+	out = silenceChange(out, "", before.silences[""], after.silences[""])
+	return append(out, checkChanges(a.Checks, b.Checks, before.silences, after.silences)...)
+}
+
+func labelChanges(out []Change, before, after map[string]string) []Change {
 	for _, name := range slices.Sorted(maps.Keys(before)) {
 		if value, kept := after[name]; !kept || value != before[name] {
 			c := Change{Key: join(labelsTable, QuoteKey(name)), Old: Quote(Mask(before[name]))}
@@ -255,11 +276,11 @@ func agentChanges(a, b *check.Agent, before, after map[string]string) []Change {
 			out = append(out, Change{Key: join(labelsTable, QuoteKey(name)), New: Quote(Mask(after[name]))})
 		}
 	}
-	return append(out, checkChanges(a.Checks, b.Checks)...)
+	return out
 }
 
-// checkChanges returns the changes of old checks, in their order, then the new ones.
-func checkChanges(old, next []check.Check) []Change {
+// checkChanges returns the changes of old checks, in their order, then the new ones; silences are by the checks' names.
+func checkChanges(old, next []check.Check, before, after map[string][]check.Silence) []Change {
 	var out []Change
 	rest := make(map[string]*check.Check, len(next))
 	for i := range next {
@@ -277,6 +298,7 @@ func checkChanges(old, next []check.Check) []Change {
 			continue
 		}
 		out = append(out, changes(checkSpec, path+".", writtenCheck(c), writtenCheck(other), (*checkEntry).has)...)
+		out = silenceChange(out, path+".", before[c.Name], after[c.Name])
 	}
 	for i := range next {
 		if c := &next[i]; rest[c.Name] != nil {

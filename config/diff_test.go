@@ -17,6 +17,7 @@ import (
 const diffOld = `
 poll.interval = "30s"
 kv_store_id = "redis://:secret@host/"
+silence = [{ from = 2999-03-01T00:00:00Z, to = 2999-03-02T00:00:00+01:00, reason = "https://u:secret@h/" }]
 [agents.gone]
 address = "127.0.0.1:1"
 [agents.off]
@@ -50,6 +51,7 @@ type = "port"
 [[agents."web site".checks]]
 name = "stays"
 type = "port"
+silence = [{ from = 2999-03-01T00:00:00Z, to = 2999-03-02T00:00:00Z, reason = "a" }]
 `
 
 const diffNew = `
@@ -75,6 +77,7 @@ checks = [{ name = "b", type = "t", details = "y", interval = "30s" }, { name = 
 address = "[::1]:1"
 timeout = "4s"
 labels = { site = "south", rack = "7" }
+silence = [{ from = 2999-03-01T00:00:00Z, to = 2999-03-02T00:00:00Z, reason = "b" }]
 [[agents."web site".checks]]
 name = "http"
 type = "http"
@@ -94,11 +97,14 @@ name = "stays"
 type = "port"
 interval = "30s"
 timeout = "10s"
+confirm = 3
+silence = [{ from = 2999-03-01T00:00:00Z, to = 2999-03-03T00:00:00Z, reason = "a" }, { from = 2999-03-01T00:00:00Z, to = 2999-03-02T00:00:00Z, reason = "b" }]
 `
 
-const diffText = `2 agents added, 2 removed, 2 changed; 2 other keys changed
+const diffText = `2 agents added, 2 removed, 2 changed; 3 other keys changed
   kv_store_id: "redis://:***@host/" changed (masked)
   poll.interval: "30s" -> "15s"
+  silence: removed [{ from = 2999-03-01T00:00:00Z, to = 2999-03-01T23:00:00Z, reason = "https://u:***@h/" }]
 + new
 + on (was disabled)
 - gone
@@ -111,13 +117,18 @@ const diffText = `2 agents added, 2 removed, 2 changed; 2 other keys changed
     labels."old one": removed "https://u:***@h/"
     labels.site: "north" -> "south"
     labels.rack: added "7"
+    silence: added [{ from = 2999-03-01T00:00:00Z, to = 2999-03-02T00:00:00Z, reason = "b" }]
     checks."front page".details: "https://user:***@host/" changed (masked)
     checks.network.interval: removed "30s"
     checks.network.timeout: "10s" -> "4s"
+    checks.network.confirm: removed 1
     checks.network.results_interval: added "30m"
     checks.network.stream: added true
-    checks.ssh: removed { type = "port", details = "", port = 0, interval = "30s", timeout = "10s" }
-    checks.http: added { type = "http", details = "https://user:***@host/", port = 0, interval = "15s", timeout = "4s" }
+    checks.ssh: removed { type = "port", details = "", port = 0, interval = "30s", timeout = "10s", confirm = 1 }
+    checks.stays.confirm: 1 -> 3
+    checks.stays.silence: [{ from = 2999-03-01T00:00:00Z, to = 2999-03-02T00:00:00Z, reason = "a" }] -> ` +
+	`[{ from = 2999-03-01T00:00:00Z, to = 2999-03-03T00:00:00Z, reason = "a" }, { from = 2999-03-01T00:00:00Z, to = 2999-03-02T00:00:00Z, reason = "b" }]
+    checks.http: added { type = "http", details = "https://user:***@host/", port = 0, interval = "15s", timeout = "4s", confirm = 1 }
 `
 
 func TestCompare(t *testing.T) {
@@ -305,6 +316,26 @@ func TestEveryFieldCounts(t *testing.T) {
 	other.Labels = map[string]map[string]string{c.Agents[0].Name: {"site": ""}}
 	if d := Compare(c, &other); len(d.Changed) != 1 || c.Hash() == other.Hash() {
 		t.Errorf("labels differ, found:\n%s", d)
+	}
+	silence := check.Silence{From: time.Unix(0, 0).UTC(), To: time.Unix(1, 0).UTC(), Reason: "x"}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[check.Silence]()) {
+		other := silence
+		if field := reflect.ValueOf(&other).Elem().FieldByIndex(f.Index); field.Kind() == reflect.String {
+			field.SetString("y")
+		} else {
+			field.Set(reflect.ValueOf(time.Unix(9, 0).UTC()))
+		}
+		for _, of := range [][2]string{{"", ""}, {c.Agents[0].Name, ""}, {c.Agents[0].Name, c.Agents[0].Checks[0].Name}} {
+			a, b := *c, *c
+			a.Silences = check.Silences{of[0]: {of[1]: {silence}}}
+			b.Silences = check.Silences{of[0]: {of[1]: {other}}}
+			if d := Compare(&a, &b); len(d.Keys)+len(d.Changed) != 1 || a.Hash() == b.Hash() {
+				t.Errorf("%s of a silence of %q differs, found:\n%s", f.Name, of, d)
+			}
+			if _, changed, _ := Adopt(&a, &b); len(changed) > 0 {
+				t.Errorf("a silence of %q changes agents", of)
+			}
+		}
 	}
 }
 

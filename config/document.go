@@ -53,7 +53,7 @@ const (
 	nodeArray
 	nodeString
 	nodeInt
-	nodeOther // booleans, floats, dates and times: no key takes one
+	nodeOther // booleans, floats, dates and times
 	nodeBad   // no value, such as a number beyond all bounds; that is reported already
 )
 

@@ -24,6 +24,8 @@ type tables struct {
 	agents, profiles []*node
 	// files and urls are the arrays of sources, which only the main file has.
 	files, urls []*node
+	// silences are those of the main file for all.
+	silences []*node
 	// partial tells that there may be more, in files that can't be read: nothing follows from what is missing.
 	partial bool
 }

@@ -114,7 +114,7 @@ var rootSpec = newSpec(append([]key[Config]{
 }, append(
 	tlsKeys("tls", func(c *Config) *check.TLS { return &c.TLS }),
 	tlsKeys("core.tls", func(c *Config) *check.TLS { return &c.Core.TLS })...)...,
-), includeKey, agentsTable, profilesTable, fileSources, httpSources)
+), includeKey, silenceKey, agentsTable, profilesTable, fileSources, httpSources)
 
 // tlsKeys are the keys of an identity.
 func tlsKeys[T any](table string, of func(*T) *check.TLS) []key[T] {
@@ -130,6 +130,8 @@ func tlsKeys[T any](table string, of func(*T) *check.TLS) []key[T] {
 const (
 	// includeKey lists patterns of further files with agents and profiles.
 	includeKey = "include"
+	// silenceKey is the array of silences: of all, of an agent, or of a check.
+	silenceKey = "silence"
 	// agentsTable holds a table for each agent, profilesTable one for each profile.
 	agentsTable   = "agents"
 	profilesTable = "profiles"
@@ -149,6 +151,8 @@ type agentEntry struct {
 	// labels are nil if there are none.
 	labels   map[string]string
 	disabled bool
+	// silences are by check, and the agent's own under no name; nil if there are none.
+	silences map[string][]check.Silence
 }
 
 var agentSpec = newSpec(append([]key[agentEntry]{
@@ -161,7 +165,7 @@ var agentSpec = newSpec(append([]key[agentEntry]{
 	{name: "max_message", rule: rule{kind: kindSize, min: 64 << 10, max: 64 << 20}, def: int64(grpcLimit), field: func(a *agentEntry) any { return &a.MaxMessage }},
 	{name: "profile", rule: text(nil), applied: true, field: func(a *agentEntry) any { return &a.profile }},
 	{name: "disabled", rule: rule{kind: kindBool}, applied: true, field: func(a *agentEntry) any { return &a.disabled }},
-}, tlsKeys("tls", func(a *agentEntry) *check.TLS { return &a.TLS })...), labelsTable, checksTable)
+}, tlsKeys("tls", func(a *agentEntry) *check.TLS { return &a.TLS })...), labelsTable, silenceKey, checksTable)
 
 // labelRule is for the value of each label.
 var labelRule = text(wantLabel)
@@ -175,6 +179,7 @@ type checkEntry struct {
 	// resultsInterval is 0 if the check is asked for its status.
 	resultsInterval time.Duration
 	stream          *bool // nil if it is not written
+	silences        []check.Silence
 }
 
 var checkSpec = newSpec([]key[checkEntry]{
@@ -190,6 +195,14 @@ var checkSpec = newSpec([]key[checkEntry]{
 	{name: "port", rule: rule{kind: kindInt, min: 0, max: maxPort}, field: func(c *checkEntry) any { return &c.Port }},
 	{name: "interval", rule: duration(time.Second), field: func(c *checkEntry) any { return &c.Interval }},
 	{name: "timeout", rule: duration(minTimeout), field: func(c *checkEntry) any { return &c.Timeout }},
+	{name: "confirm", rule: rule{kind: kindInt, min: 1, max: 100}, def: int64(1), field: func(c *checkEntry) any { return &c.Confirm }},
 	{name: "results_interval", rule: duration(time.Second), field: func(c *checkEntry) any { return &c.resultsInterval }},
 	{name: "stream", rule: rule{kind: kindBool}, field: func(c *checkEntry) any { return &c.stream }},
+}, silenceKey)
+
+// silenceSpec is one silence.
+var silenceSpec = newSpec([]key[check.Silence]{
+	{name: "from", rule: rule{kind: kindTime}, required: "when it begins; write from = 2026-03-01T22:00:00Z or such", field: func(s *check.Silence) any { return &s.From }},
+	{name: "to", rule: rule{kind: kindTime}, required: "when it is over; write to = 2026-03-02T06:00:00Z or such", field: func(s *check.Silence) any { return &s.To }},
+	{name: "reason", rule: text(wantReason), required: `why, for people; write reason = "new disks" or such`, field: func(s *check.Silence) any { return &s.Reason }},
 })

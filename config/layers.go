@@ -102,6 +102,7 @@ func (l *layers) file(root *node, found *tables) (included []*node) {
 			includeKey:  func(n *node) { included = append(included, n) },
 			fileSources: func(n *node) { found.files = append(found.files, n) },
 			httpSources: func(n *node) { found.urls = append(found.urls, n) },
+			silenceKey:  func(n *node) { found.silences = append(found.silences, n) },
 		},
 		set: func(k *key[Config], value any, n *node) {
 			layer[k.name] = value

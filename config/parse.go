@@ -36,7 +36,10 @@ func assemble(name string, text []byte, src Source, addresses addressesFunc) Loa
 	l.validate(c)
 	c.StateDir = resolveStateDir(c.StateDir, p.main.dir)
 	l.identities(c, root)
-	reader := &agentReader{layers: l, config: c}
+	reader := &agentReader{layers: l, config: c, now: src.Now}
+	if reader.now.IsZero() {
+		reader.now = time.Now()
+	}
 	reader.read(found)
 	reader.discover(src.Targets)
 	sortAgents(c.Agents)

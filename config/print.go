@@ -84,8 +84,9 @@ func (p *printer) config(c *Config) {
 	for i := range c.Discovery {
 		p.source(&c.Discovery[i])
 	}
+	p.silences("", c.Silences[""][""])
 	for _, a := range c.Agents {
-		p.agent(a, c.Labels[a.Name], c.TLS)
+		p.agent(a, c.Labels[a.Name], c.Silences[a.Name], c.TLS)
 	}
 }
 
@@ -110,7 +111,18 @@ func (p *printer) value(name string, kind kind, field any) {
 	_, _ = p.WriteString(name + " = " + format(kind, field, p.show) + "\n")
 }
 
-func (p *printer) agent(a *check.Agent, labels map[string]string, inherited check.TLS) {
+// silences writes those of the table whose path is given.
+func (p *printer) silences(path string, list []check.Silence) {
+	for i := range list {
+		p.header("[[" + join(path, silenceKey) + "]]")
+		for j := range silenceSpec.keys {
+			k := &silenceSpec.keys[j]
+			p.value(k.name, k.kind, k.field(&list[i]))
+		}
+	}
+}
+
+func (p *printer) agent(a *check.Agent, labels map[string]string, silences map[string][]check.Silence, inherited check.TLS) {
 	path := "agents." + QuoteKey(a.Name)
 	p.header("[" + path + "]")
 	entry := &agentEntry{Agent: *a}
@@ -128,14 +140,16 @@ func (p *printer) agent(a *check.Agent, labels map[string]string, inherited chec
 		}
 		_, _ = p.WriteString(labelsTable + " = { " + strings.Join(items, ", ") + " }\n")
 	}
+	p.silences(path, silences[""])
 	for i := range a.Checks {
-		p.header("[[" + path + "." + checksTable + "]]")
+		p.header("[[" + join(path, checksTable) + "]]")
 		c := writtenCheck(&a.Checks[i])
 		for j := range checkSpec.keys {
 			if k := &checkSpec.keys[j]; c.has(k) {
 				p.value(k.name, k.kind, k.field(c))
 			}
 		}
+		p.silences(join(path, checksTable), silences[c.Name])
 	}
 }
 
@@ -148,7 +162,7 @@ func writtenCheck(c *check.Check) *checkEntry {
 // has tells whether a key goes with the check's method.
 func (c *checkEntry) has(k *key[checkEntry]) bool {
 	switch k.name {
-	case "interval":
+	case "interval", "confirm":
 		return !c.HasResults()
 	case "results_interval", "stream":
 		return c.HasResults()
@@ -165,6 +179,8 @@ func format(kind kind, field any, show showFunc) string {
 		return Quote(string(*f))
 	case *int:
 		return strconv.Itoa(*f)
+	case *uint8:
+		return strconv.Itoa(int(*f))
 	case *int32:
 		return strconv.Itoa(int(*f))
 	case *int64:
@@ -178,6 +194,8 @@ func format(kind kind, field any, show showFunc) string {
 		return strconv.FormatBool(*f)
 	case **bool:
 		return strconv.FormatBool(**f)
+	case *time.Time:
+		return f.Format(time.RFC3339Nano)
 	case *[]string:
 		items := make([]string, len(*f))
 		for i, s := range *f {

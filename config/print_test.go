@@ -44,6 +44,17 @@ func masked(c *Config) *Config {
 		}
 		out.Labels[name] = labels
 	}
+	out.Silences = maps.Clone(c.Silences)
+	for agent, checks := range out.Silences {
+		out.Silences[agent] = make(map[string][]check.Silence)
+		for name, list := range checks {
+			list = slices.Clone(list)
+			for i := range list {
+				list[i].Reason = Mask(list[i].Reason)
+			}
+			out.Silences[agent][Mask(name)] = list
+		}
+	}
 	maskTLS(&out.TLS)
 	maskTLS(&out.Core.TLS)
 	out.Agents = slices.Clone(c.Agents)
@@ -222,9 +233,14 @@ func TestPrintProperty(t *testing.T) {
 				k.Interval = c.Poll.Interval * time.Duration(rapid.IntRange(1, 9).Draw(t, "multiple"))
 				k.Timeout = time.Duration(rapid.Int64Range(int64(minTimeout), int64(c.Poll.Interval)).Draw(t, "timeout"))
 				k.Method = rapid.SampledFrom([]check.Method{check.GetStatus, check.GetResults, check.StreamResults}).Draw(t, "method")
+				if k.Confirm = 1; !k.HasResults() {
+					k.Confirm = rapid.Uint8Range(1, 100).Draw(t, "confirm")
+				}
+				drawSilences(t, c, agent, n)
 				a.Checks = append(a.Checks, k)
 			}
 			c.Agents = append(c.Agents, a)
+			drawSilences(t, c, agent, "")
 			if labels := rapid.MapOfN(name, free.Filter(func(s string) bool { return wantLabel(s) == "" }), 0, 3).Draw(t, "labels"); len(labels) > 0 {
 				if c.Labels == nil {
 					c.Labels = map[string]map[string]string{}
@@ -232,7 +248,23 @@ func TestPrintProperty(t *testing.T) {
 				c.Labels[agent] = labels
 			}
 		}
+		drawSilences(t, c, "", "")
 		sortAgents(c.Agents)
 		roundTrip(t, c)
 	})
+}
+
+// drawSilences gives a configuration some silences of an agent or a check.
+func drawSilences(t *rapid.T, c *Config, agent, chk string) {
+	moment := func(least, most int64) time.Time {
+		return time.Unix(rapid.Int64Range(least, most).Draw(t, "s"), rapid.Int64Range(0, 1e9-1).Draw(t, "ns")).UTC()
+	}
+	reason := rapid.String().Filter(func(s string) bool { return wantReason(s) == "" && strings.ToValidUTF8(s, "") == s })
+	var list []check.Silence
+	for range rapid.IntRange(0, 2).Draw(t, "silences") {
+		list = append(list, check.Silence{From: moment(0, 1e9), To: moment(1e9+1, 2e11), Reason: reason.Draw(t, "reason")})
+	}
+	entry := agentEntry{silences: c.Silences[agent]}
+	entry.silence(chk, list)
+	c.silence(agent, entry.silences)
 }

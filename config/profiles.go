@@ -46,7 +46,7 @@ var profileCheckSpec = func() *spec[checkEntry] {
 		}
 		keys[i] = k
 	}
-	return newSpec(keys)
+	return newSpec(keys, silenceKey)
 }()
 
 // readProfiles reads all profiles, whether an agent has them or not.
@@ -140,6 +140,7 @@ func (r *agentReader) expand(p *profile, entry *agentEntry, names map[string]*no
 			others[c.Name] = true
 		}
 		entry.Checks = append(entry.Checks, c.complete(entry.timeout, r.config.Poll.Timeout))
+		entry.silence(c.Name, c.silences)
 	}
 }
 

@@ -20,6 +20,7 @@ func TestProfiles(t *testing.T) {
 			if checks[i].Interval == 0 {
 				checks[i].Interval = 30 * time.Second
 			}
+			checks[i].Confirm = max(checks[i].Confirm, 1)
 			if checks[i].Timeout == 0 {
 				checks[i].Timeout = 10 * time.Second
 			}
@@ -29,14 +30,16 @@ func TestProfiles(t *testing.T) {
 	want.Agents = []*check.Agent{
 		agent("both", "127.0.0.1:2",
 			check.Check{Name: "own", Type: "{{ .agent }}", Details: "{{ not for agents }}", Timeout: 4 * time.Second},
-			check.Check{Name: "http", Type: "http", Details: "https://both/?at=a+b", Port: 443, Interval: time.Minute, Timeout: 2 * time.Second},
+			check.Check{Name: "http", Type: "http", Details: "https://both/?at=a+b", Port: 443, Confirm: 2, Interval: time.Minute, Timeout: 2 * time.Second},
 			check.Check{Name: "sync of both", Type: "grpc", Method: check.StreamResults, Interval: time.Minute, Timeout: 4 * time.Second}),
 		agent("empty", "127.0.0.1:3"),
 		agent("shared", "127.0.0.1:1",
-			check.Check{Name: "http", Type: "http", Details: "https://shared/", Port: 443, Interval: time.Minute, Timeout: 2 * time.Second},
+			check.Check{Name: "http", Type: "http", Details: "https://shared/", Port: 443, Confirm: 2, Interval: time.Minute, Timeout: 2 * time.Second},
 			check.Check{Name: "shared", Type: "grpc", Method: check.GetResults, Interval: time.Minute}),
 	}
 	want.Labels = map[string]map[string]string{"both": {"at": "a b", "name of it": "sync of both"}}
+	moves := map[string][]check.Silence{"http": {{From: day(1), To: day(2), Reason: "the site moves"}}}
+	want.Silences = check.Silences{"both": moves, "shared": moves}
 	want.Disabled = []string{"older", "unused"}
 	c, warnings := mustParse(t, string(read(t, "testdata/good/profiles.toml")))
 	if diff := cmp.Diff(want, c); diff != "" {

@@ -43,17 +43,17 @@ func TestTargets(t *testing.T) {
 	identity := check.TLS{Mode: check.TLSServer, CAFile: "/etc/poller/ca.pem"}
 	web := func(name, address string) *check.Agent {
 		return &check.Agent{Name: name, Address: address, HealthService: "AgentService", MaxMessage: 4 << 20, TLS: identity, Checks: []check.Check{
-			{Name: "http", Type: "http", Details: "https://" + name + ".north/?%2Fa+b.json", Interval: time.Minute, Timeout: 10 * time.Second},
-			{Name: "ssh", Type: "port", Details: address, Interval: 30 * time.Second, Timeout: 10 * time.Second},
+			{Name: "http", Type: "http", Details: "https://" + name + ".north/?%2Fa+b.json", Interval: time.Minute, Timeout: 10 * time.Second, Confirm: 1},
+			{Name: "ssh", Type: "port", Details: address, Interval: 30 * time.Second, Timeout: 10 * time.Second, Confirm: 1},
 		}}
 	}
 	want := []*check.Agent{
 		web("b.example:1", "b.example:1"),
 		{Name: "plain", Address: "192.0.2.2:1", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: identity, Checks: []check.Check{
-			{Name: "network", Type: "sweep", Method: check.StreamResults, Interval: 10 * time.Minute, Timeout: 10 * time.Second},
+			{Name: "network", Type: "sweep", Method: check.StreamResults, Interval: 10 * time.Minute, Timeout: 10 * time.Second, Confirm: 1},
 		}},
 		{Name: "written", Address: "127.0.0.1:1", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: identity, Checks: []check.Check{
-			{Name: "own", Type: "t", Interval: 30 * time.Second, Timeout: 10 * time.Second},
+			{Name: "own", Type: "t", Interval: 30 * time.Second, Timeout: 10 * time.Second, Confirm: 1},
 		}},
 		web("z", "[::1]:2"),
 	}

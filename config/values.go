@@ -26,6 +26,7 @@ const (
 	kindList                 // []string
 	kindBool                 // bool
 	kindURL                  // string, of which no secret is ever shown
+	kindTime                 // time.Time, a date and time with an offset in the file
 )
 
 // rule says which values are allowed. Its methods return the value, and what is wrong with it.
@@ -63,11 +64,14 @@ func (r *rule) fromNode(n *node) (any, faults) {
 	isText = isText && n.kind == nodeString
 	number, isNumber := n.value.(int64)
 	truth, isTruth := n.value.(bool)
+	at, isTime := n.value.(time.Time)
 	switch {
 	case r.kind == kindList:
 		return r.listFromNode(n)
 	case r.kind == kindBool && isTruth:
 		return truth, nil
+	case r.kind == kindTime && isTime:
+		return moment(at, n.found())
 	case r.kind == kindInt && isNumber:
 		return r.bounded(number, n.found())
 	case r.kind == kindSize && isNumber:
@@ -124,8 +128,23 @@ func (r *rule) fromText(s string) (any, faults) {
 			return nil, faultf("found %s, want %s", foundText(s), r.allowed())
 		}
 		return truth, nil
+	case kindTime:
+		at, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			return nil, faultf("found %s, want %s", foundText(s), r.allowed())
+		}
+		return moment(at, foundText(s))
 	}
 	panic("config: a kind without a reader")
+}
+
+// moment returns a time as a Config has it.
+func moment(at time.Time, found string) (any, faults) {
+	at = at.UTC()
+	if year := at.Year(); year < 1970 || year > 9999 {
+		return nil, faultf("found %s, want a time in the years from 1970 to 9999", found)
+	}
+	return at, nil
 }
 
 func (r *rule) listFromNode(n *node) (any, faults) {
@@ -220,7 +239,7 @@ func (r *rule) show(i int64) string {
 		return strconv.Quote(formatDuration(time.Duration(i)))
 	case kindSize:
 		return strconv.Quote(formatSize(i))
-	case kindString, kindURL, kindInt, kindList, kindBool:
+	case kindString, kindURL, kindInt, kindList, kindBool, kindTime:
 	}
 	return strconv.FormatInt(i, 10)
 }
@@ -245,6 +264,8 @@ func (r *rule) allowed() string {
 		return `a list of strings such as ["a", "b"]`
 	case kindBool:
 		return "true or false"
+	case kindTime:
+		return "a date and time with its offset, such as 2026-03-01T22:00:00Z or 2026-03-01T22:00:00+01:00"
 	}
 	panic("config: a kind without words")
 }
@@ -258,6 +279,8 @@ func store(field, value any) {
 		*f = check.TLSMode(value.(string))
 	case *int:
 		*f = int(value.(int64))
+	case *uint8:
+		*f = uint8(value.(int64)) //nolint:gosec // the rule bounds it
 	case *int32:
 		*f = int32(value.(int64)) //nolint:gosec // the rule bounds it
 	case *int64:
@@ -268,6 +291,8 @@ func store(field, value any) {
 		*f = value.([]string)
 	case *bool:
 		*f = value.(bool)
+	case *time.Time:
+		*f = value.(time.Time)
 	case **bool:
 		truth := value.(bool)
 		*f = &truth

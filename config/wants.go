@@ -29,6 +29,20 @@ func wantLabel(s string) string {
 	return ""
 }
 
+// wantReason is for what people are to read in a line.
+func wantReason(s string) string {
+	const most = 1 << 10 // bytes
+	switch {
+	case strings.TrimSpace(s) == "":
+		return "want a reason, for people"
+	case len(s) > most:
+		return fmt.Sprintf("which has %d bytes, want at most %d", len(s), most)
+	case strings.IndexFunc(s, unicode.IsControl) >= 0:
+		return "want text without control characters such as line breaks"
+	}
+	return ""
+}
+
 // wantAddress is for what we connect to.
 func wantAddress(s string) string {
 	host, port, err := net.SplitHostPort(s)

@@ -41,6 +41,8 @@ type Check struct {
 	Port int32
 	// Method is how the checker is asked.
 	Method Method
+	// Confirm is how many runs in a row must be unavailable before core is told so; 0 counts as 1. With results it is 1.
+	Confirm uint8
 	// Interval is a whole multiple of the poll interval.
 	Interval time.Duration
 	// Timeout is at most the poll interval; with results it is at most Interval.
@@ -79,9 +81,10 @@ func (c *Check) IsSync() bool { return c.Type == TypeSync || strings.Contains(c.
 // HasResults tells whether the check is asked for results, rather than for its status.
 func (c *Check) HasResults() bool { return c.Method != GetStatus }
 
-// AsksTheSame tells whether another check of the same name asks the same in the same way, whenever it does so.
+// AsksTheSame tells whether another check of the same name asks the same in the same way, whenever it does so and whenever
+// core hears of it.
 func (c *Check) AsksTheSame(other Check) bool {
-	other.Interval, other.Timeout = c.Interval, c.Timeout
+	other.Interval, other.Timeout, other.Confirm = c.Interval, c.Timeout, c.Confirm
 	return *c == other
 }
 
@@ -130,7 +133,7 @@ type Status struct {
 	// Asked tells that a call asked the checker, and ended: it began Late after the run was due, and took Took by our own
 	// clock. Without it there are neither: nobody was asked, or nobody told what came of it.
 	Asked bool
-	// Confirming is how many runs in a row were unavailable by now, while that is too few for core to hear of: core is
+	// Confirming is how many runs in a row were unavailable by now, while that is less than the check's Confirm: core is
 	// told that the check is available. 0 if core is told Available.
 	Confirming uint8
 	Late, Took time.Duration

@@ -45,12 +45,12 @@ func mutual(dir, name, server string) check.TLS {
 
 // status is a check that is asked for its status.
 func status(kind, name, details string, interval time.Duration) check.Check {
-	return check.Check{Name: name, Type: kind, Details: details, Interval: interval, Timeout: min(10*time.Second, interval)}
+	return check.Check{Name: name, Type: kind, Details: details, Confirm: 1, Interval: interval, Timeout: min(10*time.Second, interval)}
 }
 
 // results is a check that is asked for its results.
 func results(method check.Method, kind, name, details string, interval, timeout time.Duration) check.Check {
-	return check.Check{Name: name, Type: kind, Details: details, Method: method, Interval: interval, Timeout: timeout}
+	return check.Check{Name: name, Type: kind, Details: details, Method: method, Confirm: 1, Interval: interval, Timeout: timeout}
 }
 
 func onPort(c check.Check, port int32) check.Check {
