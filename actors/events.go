@@ -86,7 +86,8 @@ type CycleClosed struct {
 	ByReason    map[check.Reason]int
 	// Took is how long after its planned begin the cycle closed.
 	Took time.Duration
-	// Runs are its statuses, which nobody may change. To keep them would keep what all checkers said.
+	// Runs are its statuses, as they are: one that is only being confirmed is unavailable here, and in the numbers above.
+	// Nobody may change them. To keep them would keep what all checkers said.
 	Runs []check.Status
 }
 

@@ -30,6 +30,10 @@ type ledger struct {
 	pending   map[sequenceKey]bool
 	// owed are the runs of results that were due while it was not known from where to ask.
 	owed map[sequenceKey]check.Run
+	// confirmations are what core does not hear of yet. The cycle whose statuses they have noted is noted, until it is
+	// closed: it may be closed twice, if the poller fails at that.
+	confirmations machine.Confirmations
+	noted         *machine.Cycle
 	// falls counts, for each agent, the failures after which its runs were filled in.
 	falls map[string]int
 	// untaken are the reports that the reporter has not confirmed, oldest first.
@@ -135,9 +139,27 @@ func (l *ledger) stamp(at time.Time) (stamped time.Time, setBack time.Duration) 
 	return l.latest, setBack
 }
 
+// mark marks the statuses of a cycle that is being closed with what core is to know beside them.
+func (l *ledger) mark(c *machine.Cycle, statuses []check.Status, silences check.Silences) {
+	if l.noted != c {
+		l.noted = c
+		for i := range statuses {
+			l.confirmations.Note(&statuses[i])
+		}
+	}
+	silenced := silences.InForce(c.Time())
+	if silenced == nil {
+		return
+	}
+	for i := range statuses {
+		st := &statuses[i]
+		st.Silenced = silenced.Of(st.Agent.Name, st.Check.Name)
+	}
+}
+
 // closed replaces the oldest open cycle, which has these statuses, by its reports.
 func (l *ledger) closed(c *machine.Cycle, statuses []check.Status, reports []wire.Report, now time.Time, id func(n uint64) string) {
-	l.open = slices.Delete(l.open, 0, 1)
+	l.open, l.noted = slices.Delete(l.open, 0, 1), nil
 	for i := range statuses { // what is in no report is on its way no more
 		if statuses[i].Sequence != "" {
 			delete(l.pending, keyOf(&statuses[i]))

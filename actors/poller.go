@@ -312,6 +312,7 @@ func (p *poller) closeCycles(now time.Time) {
 // still has the cycle or its reports, and the next incarnation goes on from there.
 func (p *poller) close(c *machine.Cycle, now time.Time) {
 	statuses := c.Close("the poller was stopped before the answer came")
+	p.ledger.mark(c, statuses, p.env.config().Silences)
 	reports, err := p.env.identity().Reports(c.Time(), statuses)
 	p.ledger.closed(c, statuses, reports, now, func(n uint64) string {
 		return fmt.Sprintf("%s/%s/%d", p.env.identity().PollerID, p.env.Boot, n)

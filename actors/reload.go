@@ -193,16 +193,20 @@ func (p *poller) dismiss(known map[string]*actor.PID) {
 func (l *ledger) follow(cfg *config.Config, now time.Time) {
 	l.schedule.Replace(cfg.Agents, cfg.Poll.Interval, cfg.Poll.Rate, fresh(l.config.Agents, cfg.Agents), now)
 	l.config = cfg
-	configured := make(map[sequenceKey]bool)
+	configured, confirmed := make(map[sequenceKey]bool), make(map[sequenceKey]bool)
 	for _, a := range cfg.Agents {
 		for i := range a.Checks {
-			if a.Checks[i].HasResults() {
-				configured[sequenceKey{a.Name, a.Checks[i].Name}] = true
+			switch c := &a.Checks[i]; {
+			case c.HasResults():
+				configured[sequenceKey{a.Name, c.Name}] = true
+			case c.Confirm > 1:
+				confirmed[sequenceKey{a.Name, c.Name}] = true
 			}
 		}
 	}
 	maps.DeleteFunc(l.sequences, func(key sequenceKey, _ string) bool { return !configured[key] })
 	maps.DeleteFunc(l.owed, func(key sequenceKey, _ check.Run) bool { return !configured[key] })
+	l.confirmations.Retain(func(agent, check string) bool { return confirmed[sequenceKey{agent, check}] })
 }
 
 // fresh returns the checks that ask what was not asked before, whenever. Both lists are sorted by name.

@@ -24,6 +24,7 @@ func TestNothingIsAllocated(t *testing.T) {
 		{"a timer of the background", backgroundTimer(agents)},
 		{"a batch in a lane", laneBatch(agents)},
 		{"a run through a breaker", breakerRun()},
+		{"a status that is confirmed or not", confirmedStatus(agents[0])},
 	} {
 		if n := testing.AllocsPerRun(1000, tt.step); n != 0 {
 			t.Errorf("%s: %v allocations, want none", tt.what, n)
@@ -98,5 +99,18 @@ func breakerRun() func() {
 		}
 		b.Report(p, outcome)
 		b.Probed(true)
+	}
+}
+
+// confirmedStatus notes statuses of a check that comes and goes, and of one for which nothing is counted.
+func confirmedStatus(agent *check.Agent) func() {
+	var c machine.Confirmations
+	counted := check.Check{Name: "counted", Confirm: 3}
+	return func() {
+		for _, available := range []bool{true, false, false} {
+			for _, chk := range []*check.Check{&agent.Checks[0], &counted} {
+				c.Note(&check.Status{Agent: agent, Check: chk, Available: available})
+			}
+		}
 	}
 }

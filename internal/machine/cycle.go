@@ -130,7 +130,7 @@ func (c *Cycle) Forsake(agent, detail string) []check.Run {
 }
 
 // Close seals the cycle, fills what is missing, and returns all statuses in the order in which
-// their runs were added. The slice is the cycle's own: nobody else may change it.
+// their runs were added. The slice is the cycle's own: a second Close returns it again, with what was changed in it.
 func (c *Cycle) Close(detail string) []check.Status {
 	c.Seal()
 	c.fillMissing(c.missing.where(func(*pending) bool { return true }), detail)
