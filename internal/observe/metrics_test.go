@@ -191,7 +191,8 @@ func TestFailedScrapeSaysWhy(t *testing.T) {
 // documented is a row of the table in docs/metrics.md.
 var documented = regexp.MustCompile("^\\| `([a-z_]+)` \\| ([a-z]+) \\| (.*) \\| (.*) \\|$")
 
-// TestMetricsAreDocumented: docs/metrics.md has each of our families, with its type, labels and help, and no other.
+// TestMetricsAreDocumented: docs/metrics.md has each of our families, with its type, labels and help, and of the libraries' those
+// that the dashboard and the alert rules look at. What it has is what deploy/check goes by.
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("../../docs/metrics.md")
@@ -204,12 +205,14 @@ func TestMetricsAreDocumented(t *testing.T) {
 			got[row[1]] = strings.TrimSpace(line)
 		}
 	}
-	if diff := cmp.Diff(rows(t, everything()), got); diff != "" {
+	all := rows(t, everything())
+	maps.DeleteFunc(all, func(name, _ string) bool { return !ours(name) && got[name] == "" })
+	if diff := cmp.Diff(all, got); diff != "" {
 		t.Errorf("docs/metrics.md (-want +got):\n%s", diff)
 	}
 }
 
-// rows returns what the table must have of each of our families.
+// rows returns what the table must have of each family.
 func rows(t *testing.T, m *observe.Metrics) map[string]string {
 	t.Helper()
 	var name, help, kind string
@@ -222,7 +225,7 @@ func rows(t *testing.T, m *observe.Metrics) map[string]string {
 			name, help = words[2], words[3]
 		case strings.HasPrefix(line, "# TYPE"):
 			kind = words[3]
-		case ours(name) && table[name] == "":
+		case table[name] == "":
 			labels := "–"
 			for _, found := range labelName.FindAllStringSubmatch(line, -1) {
 				if found[1] != "le" {
