@@ -219,7 +219,7 @@ func (tt *torture) finish() {
 // mayWarn are the beginnings of the lines, above info, that core's outages make, and a machine that is too slow.
 var mayWarn = []string{
 	"core did not take a report; it is kept",
-	"checks have no verdict", "breaker opened", "many agents changed at once", "answer came after its run", "the poller did not run for a while",
+	"checks have no verdict", "breaker opened", "too much happened at once", "answer came after its run", "the poller did not run for a while",
 }
 
 // read takes a line of the log.

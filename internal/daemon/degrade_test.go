@@ -92,7 +92,7 @@ func TestFourHundredBadCheckers(t *testing.T) {
 		var summaries []string
 		lines, counted := w.told(), 0
 		for _, line := range lines {
-			if !strings.Contains(line, "many agents changed at once") {
+			if !strings.Contains(line, "too much happened at once") {
 				counted++
 				continue
 			}

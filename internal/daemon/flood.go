@@ -14,11 +14,14 @@ import (
 // hundreds of agents say the same within a cycle: the first few of them tell a person what happens, and
 // the summary tells how far it goes. Fifty is more than a screen, and what a few agents that flap come to
 // in ten seconds is far below it; ten seconds is about as long as one wants to wait for the summary. The
-// first line of each kind has its place in any case: a panic must not go down among breakers that open.
+// first line of each kind has its place in any case: a panic must not go down among breakers that open. Of one
+// agent there are no more than floodOfAgent: more than it has to say if something happens to it, so that one that
+// flaps takes none of the others' places.
 const (
-	floodLines  = 50
-	floodWindow = 10 * time.Second
-	floodNames  = 5 // agents that the summary names
+	floodLines   = 50
+	floodOfAgent = 5
+	floodWindow  = 10 * time.Second
+	floodNames   = 5 // agents that the summary names
 )
 
 // flood keeps the budget and counts what is beyond it. A window begins with the first line after the
@@ -26,6 +29,7 @@ const (
 type flood struct {
 	began time.Time
 	lines int
+	of    map[string]int  // lines by agent
 	told  map[string]bool // kinds
 	left  leftOut
 }
@@ -43,10 +47,11 @@ type leftOut struct {
 // admit tells whether a line of a kind about an agent is within the budget; if not, it is counted.
 func (f *flood) admit(now time.Time, level zerolog.Level, agent, kind string) bool {
 	if f.over(now) {
-		f.began, f.lines, f.told = now, 0, make(map[string]bool)
+		f.began, f.lines, f.of, f.told = now, 0, make(map[string]int), make(map[string]bool)
 	}
-	if f.lines < floodLines || !f.told[kind] {
+	if f.lines < floodLines && f.of[agent] < floodOfAgent || !f.told[kind] {
 		f.lines++
+		f.of[agent]++
 		f.told[kind] = true
 		return true
 	}

@@ -80,6 +80,36 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// TestFloodOfOneAgent: an agent that flaps is thinned out by itself, and leaves the others their places.
+func TestFloodOfOneAgent(t *testing.T) {
+	t.Parallel()
+	var f flood
+	began := time.Unix(1000, 0)
+	admitted := func(at time.Time, agent, kind string, n int) (lines int) {
+		for range n {
+			if f.admit(at, zerolog.WarnLevel, agent, kind) {
+				lines++
+			}
+		}
+		return lines
+	}
+	if got := admitted(began, "flaps", "down", 100); got != floodOfAgent {
+		t.Errorf("of one agent %d lines were admitted, want %d", got, floodOfAgent)
+	}
+	if got := admitted(began, "flaps", "panic", 2); got != 1 {
+		t.Errorf("of another kind %d were admitted, want the first", got)
+	}
+	if got := admitted(began, "other", "down", 3); got != 3 {
+		t.Errorf("of another agent %d were admitted, want all 3", got)
+	}
+	if left, _ := f.end(); left.lines != 96 || len(left.agents) != 1 {
+		t.Errorf("left out: %d lines of %d agents, want 96 of 1", left.lines, len(left.agents))
+	}
+	if got := admitted(began.Add(floodWindow), "flaps", "down", 100); got != floodOfAgent {
+		t.Errorf("in the next window %d lines were admitted, want %d", got, floodOfAgent)
+	}
+}
+
 // storm lets n agents with five checks each go away, as the actors tell it.
 func storm(n *narrator, agents int) {
 	for i := range agents {
@@ -110,7 +140,7 @@ func TestLogSummarisesFloods(t *testing.T) {
 		wantSummary := func(got []map[string]any) {
 			t.Helper()
 			want := []map[string]any{{
-				"level": "warn", "message": "many agents changed at once; lines were left out, and only log.level debug shows them all",
+				"level": "warn", "message": "too much happened at once; lines about agents were left out, and only log.level debug shows them all",
 				"lines": 750., "agents": 375., "among_them": []any{"a025", "a026", "a027", "a028", "a029"},
 				"left_out": []any{
 					"375 × breaker opened: the checker is asked again when a probe finds it back",

@@ -48,7 +48,7 @@ func (n *narrator) flush() {
 func (n *narrator) summarise(left leftOut) {
 	n.log.WithLevel(left.level).Int("lines", left.lines).Strs("left_out", left.counts()).
 		Int("agents", len(left.agents)).Strs("among_them", left.some).
-		Msg("many agents changed at once; lines were left out, and only log.level debug shows them all")
+		Msg("too much happened at once; lines about agents were left out, and only log.level debug shows them all")
 }
 
 func (n *narrator) agent(now time.Time, event actors.Event) {
