@@ -375,7 +375,7 @@ func TestStopWhileCoreIsAwaySaysWhatIsLost(t *testing.T) {
 	p := start(t, configFile(t, twoAgents, "127.0.0.1:1", checker(t, sim.OK()), checker(t, sim.OK())))
 	p.await(t, "core did not take a report")
 	p.signal(t)
-	if n, _ := p.await(t, "poller stopped before core had taken all")["reports"].(float64); n < 1 {
+	if n, _ := p.await(t, "poller stopped before core had taken all")["kept"].(float64); n < 1 {
 		t.Errorf("%v reports are said to be lost", n)
 	}
 	if code := p.end(); code != 0 {

@@ -185,9 +185,9 @@ func (d *Daemon) tellStopped() {
 	case kept == 0:
 		d.o.Log.Info().Msg("poller stopped; nothing is left to deliver")
 	case d.queue.disk != nil:
-		d.o.Log.Info().Int("reports", kept).Str("spool", d.queue.dir).Msg("poller stopped; these reports are kept, and delivered after the next start")
+		d.o.Log.Info().Int("kept", kept).Str("spool", d.queue.dir).Msg("poller stopped; these reports are kept, and delivered after the next start")
 	default:
-		d.o.Log.Error().Int("reports", kept).Msg("poller stopped before core had taken all; these reports were kept in memory and are lost")
+		d.o.Log.Error().Int("kept", kept).Msg("poller stopped before core had taken all; these reports were kept in memory and are lost")
 	}
 }
 

@@ -190,7 +190,7 @@ var narrated = []struct {
 			Cycle: 7, Statuses: 500, Unavailable: 3, Took: 2*time.Second + 400*time.Nanosecond,
 			ByReason: map[check.Reason]int{check.Timeout: 5, check.CircuitOpen: 10},
 		},
-		line: `{"level":"debug","message":"cycle closed","cycle":7,"statuses":500,"unavailable":3,"timeout":5,"circuit_open":10,"took":"2s"}`,
+		line: `{"level":"debug","message":"cycle closed","cycle":7,"statuses":500,"unavailable":3,"by_reason":{"timeout":5,"circuit_open":10},"took":"2s"}`,
 	},
 	{
 		name:  "cycles were missed",
@@ -200,7 +200,7 @@ var narrated = []struct {
 	{
 		name:  "the clock was set back",
 		event: actors.ClockSetBack{By: time.Hour},
-		line:  `{"level":"warn","message":"the clock was set back; timestamps stand still until it has caught up","by":"1h0m0s"}`,
+		line:  `{"level":"warn","message":"the clock was set back; timestamps stand still until it has caught up","set_back_by":"1h0m0s"}`,
 	},
 	{
 		name:  "a report is safe",
@@ -217,7 +217,7 @@ var narrated = []struct {
 		name:  "a report is too large for core",
 		event: actors.ReportSplit{ID: "p/b/1", Parts: 2, Limit: 3 << 20},
 		line: `{"level":"warn","message":"core finds this too large, or is short of resources; it gets it in smaller parts. If this repeats, lower core.max_message",` +
-			`"report":"p/b/1","parts":2,"limit":3145728}`,
+			`"report":"p/b/1","parts":2,"limit_bytes":3145728}`,
 	},
 	{
 		name:  "a report can't be kept",
@@ -290,7 +290,7 @@ var narrated = []struct {
 			Config: &config.Config{Log: config.Log{Level: "info"}, Agents: []*check.Agent{{Name: "a"}, {Name: "b"}}},
 			Added:  []string{"b"}, Removed: []string{"c", "d"}, Renewed: 1,
 		},
-		line: `{"level":"info","message":"configuration reloaded","agents":2,"added":1,"added_agents":["b"],"changed":0,
+		line: `{"level":"info","message":"configuration reloaded","agents":2,"added":1,"added_agents":["b"],"changed":0,"changed_agents":[],
 			"removed":2,"removed_agents":["c","d"],"tls_renewed":1}`,
 	},
 	{

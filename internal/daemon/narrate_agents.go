@@ -101,18 +101,18 @@ func (n *narrator) openDetail() string {
 // checksChanged tells an agent's changes, those to the same on one line.
 func (n *narrator) checksChanged(now time.Time, e actors.ChecksChanged) {
 	for rest := e.Changes; len(rest) > 0; {
-		first := rest[0]
+		one := rest[0]
 		var names []string
 		var others []actors.Change
 		for _, c := range rest {
-			if c.Available == first.Available && c.Reason == first.Reason {
+			if c.Available == one.Available && c.Reason == one.Reason {
 				names = append(names, c.Check)
 			} else {
 				others = append(others, c)
 			}
 		}
 		rest = others
-		n.checksLine(now, e.Agent, first, names)
+		n.checksLine(now, e.Agent, one, names)
 	}
 }
 
@@ -128,7 +128,7 @@ func (n *narrator) checksLine(now time.Time, agent string, c actors.Change, chec
 		msg = "checks are unavailable, says their checker"
 		kind = msg
 	}
-	line := n.log.WithLevel(n.budgeted(now, level, agent, kind)).Str("agent", agent).Strs("checks", checks[:min(len(checks), shownNames)])
+	line := n.log.WithLevel(n.budgeted(now, level, agent, kind)).Str("agent", agent).Strs("checks", first(checks))
 	if more := len(checks) - shownNames; more > 0 {
 		line = line.Int("more_checks", more)
 	}
@@ -149,6 +149,9 @@ func keys(set map[string]bool) []string {
 	}
 	return names
 }
+
+// first returns the first of names.
+func first(names []string) []string { return names[:min(len(names), shownNames)] }
 
 // some lists the first of names by the alphabet; it sorts them in place.
 func some(names []string) string {

@@ -24,7 +24,7 @@ func (n *narrator) configuration(now time.Time, event actors.Event) {
 	case actors.ReloadFailed:
 		lines := problems(e.Err)
 		n.board.Set(now, conditionConfig, true, fmt.Sprintf("not reloaded, the configuration before stays in use: %s", some(lines)))
-		n.log.Error().Strs("problems", lines[:min(len(lines), shownNames)]).Int("problems_total", len(lines)).
+		n.log.Error().Strs("problems", first(lines)).Int("problems_total", len(lines)).
 			Msg("configuration not reloaded: it can't be used; the one before stays in use")
 	}
 }
@@ -39,17 +39,10 @@ func (n *narrator) reloaded(e actors.Reloaded) {
 		return
 	}
 	n.follow(e.Config)
-	line := n.log.Info().Int("agents", len(e.Config.Agents)).Int("tls_renewed", e.Renewed)
-	for _, part := range []struct {
-		key   string
-		names []string
-	}{{"added", e.Added}, {"changed", e.Changed}, {"removed", e.Removed}} {
-		line = line.Int(part.key, len(part.names))
-		if len(part.names) > 0 {
-			line = line.Strs(part.key+"_agents", part.names[:min(len(part.names), shownNames)])
-		}
-	}
-	line.Msg("configuration reloaded")
+	n.log.Info().Int("agents", len(e.Config.Agents)).Int("tls_renewed", e.Renewed).
+		Int("added", len(e.Added)).Strs("added_agents", first(e.Added)).
+		Int("changed", len(e.Changed)).Strs("changed_agents", first(e.Changed)).
+		Int("removed", len(e.Removed)).Strs("removed_agents", first(e.Removed)).Msg("configuration reloaded")
 }
 
 // follow goes by a configuration from now on, and forgets agents that are not in it.
@@ -88,7 +81,7 @@ func (n *narrator) identities(now time.Time, errs []error) {
 	}
 	lines := strings.Split(text, "\n")
 	n.board.Set(now, conditionTLS, true, "certificates not renewed, those before stay in use: "+some(lines))
-	n.log.Error().Strs("problems", lines[:min(len(lines), shownNames)]).Int("problems_total", len(lines)).
+	n.log.Error().Strs("problems", first(lines)).Int("problems_total", len(lines)).
 		Msg("certificates not renewed: their files can't be used; those before stay in use")
 }
 

@@ -27,7 +27,7 @@ func (n *narrator) delivery(now time.Time, event actors.Event) {
 	case actors.ReportDropped:
 		n.reportDropped(now, e)
 	case actors.ReportSplit:
-		n.log.Warn().Str("report", e.ID).Int("parts", e.Parts).Int("limit", e.Limit).
+		n.log.Warn().Str("report", e.ID).Int("parts", e.Parts).Int("limit_bytes", e.Limit).
 			Msg("core finds this too large, or is short of resources; it gets it in smaller parts. If this repeats, lower core.max_message")
 	case actors.ReportDelivered:
 		n.readable()

@@ -25,7 +25,7 @@ func (n *narrator) spoolEvent(event spool.Event) {
 		n.position(e.Err)
 	case spool.Damaged:
 		n.damaged++
-		line := n.log.Error().Str("file", e.File).Str("reason", e.Reason)
+		line := n.log.Error().Str("file", e.File).Str("cause", e.Reason)
 		if e.Err != nil {
 			line = line.AnErr("not_kept", e.Err)
 		}

@@ -34,7 +34,7 @@ func TestSpoolReadiness(t *testing.T) {
 			{"not full", spool.SafeAgain{}, true, "", `"level":"info","message":"the spool is written again`},
 			{"no position", spool.PositionUnsafe{Err: full}, true, "core would get reports again after a restart: no space left on device", "the read position of the spool can't be saved"},
 			{"a position", spool.PositionUnsafe{}, true, "", "is saved again"},
-			{"damage", spool.Damaged{File: "f.damaged", Reason: "at byte 7"}, true, "damaged in the spool, and set aside: 1, see `poller spool ls`", `"file":"f.damaged","reason":"at byte 7"`},
+			{"damage", spool.Damaged{File: "f.damaged", Reason: "at byte 7"}, true, "damaged in the spool, and set aside: 1, see `poller spool ls`", `"file":"f.damaged","cause":"at byte 7"`},
 			{"damage that could not be copied", spool.Damaged{File: "f.damaged", Reason: "at byte 7", Err: full}, true, "set aside: 2", `"not_kept":"no space left on device"`},
 			{"an unfinished write", spool.Unfinished{File: "f.seg", Bytes: 7}, true, "set aside: 2", `"level":"info","file":"f.seg","bytes":7`},
 			{"losses", spool.Lost{Reports: 3, Cause: "damaged"}, false, "reports lost since the start: 3, the last at 2000-01-01T00:00:00Z: 3 reports were damaged", `"reports":3,"cause":"damaged","dropped_total":3`},

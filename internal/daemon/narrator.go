@@ -178,15 +178,12 @@ func (n *narrator) parkedDetail() string {
 func (n *narrator) cycle(event actors.Event) {
 	switch e := event.(type) {
 	case actors.CycleClosed:
-		line := n.log.Debug().Int64("cycle", e.Cycle).Int("statuses", e.Statuses).Int("unavailable", e.Unavailable).Stringer("took", e.Took.Round(time.Microsecond))
-		for reason, count := range e.ByReason {
-			line = line.Int(string(reason), count)
-		}
-		line.Msg("cycle closed")
+		n.log.Debug().Int64("cycle", e.Cycle).Int("statuses", e.Statuses).Int("unavailable", e.Unavailable).Interface("by_reason", e.ByReason).
+			Stringer("took", e.Took.Round(time.Microsecond)).Msg("cycle closed")
 	case actors.CyclesMissed:
 		n.log.Error().Int64("cycles", e.Cycles).Msg("the poller did not run for a while; these cycles have no statuses")
 	case actors.ClockSetBack:
-		n.log.Warn().Stringer("by", e.By).Msg("the clock was set back; timestamps stand still until it has caught up")
+		n.log.Warn().Stringer("set_back_by", e.By).Msg("the clock was set back; timestamps stand still until it has caught up")
 	}
 }
 
