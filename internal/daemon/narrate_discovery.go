@@ -26,7 +26,7 @@ func (n *narrator) sources(all []discover.Status) {
 		case text == "":
 			n.log.Info().Str("source", s.ID).Int("targets", s.Targets).Msg("source of targets is all right again")
 		default:
-			n.log.Warn().Str("source", s.ID).Int("targets", s.Targets).Str("problem", text).Msg("source of targets is not all right; its last good lists stay in use")
+			n.log.Warn().Str("source", s.ID).Int("targets", s.Targets).Str("cause", text).Msg("source of targets is not all right; its last good lists stay in use")
 		}
 	}
 	n.odd = now
@@ -62,7 +62,7 @@ func (n *narrator) skipped(targets []string) {
 	}
 	n.left = targets
 	if len(targets) > 0 {
-		n.log.Warn().Strs("targets", targets[:min(len(targets), shownNames)]).Int("targets_total", len(targets)).
+		n.log.Warn().Strs("problems", targets[:min(len(targets), shownNames)]).Int("problems_total", len(targets)).
 			Msg("of these targets no agents could be made; the others are polled")
 	} else {
 		n.log.Info().Msg("all targets are agents now")
