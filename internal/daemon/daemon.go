@@ -81,6 +81,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 		return err
 	}
 	d.tell = newNarrator(d.o.Log, d.board, d.o.Config)
+	d.manager.failed = func(err error) { d.tell.problem(err, "the service manager can't be told how the poller is") }
 	cfg, err := d.findFirst(ctx, stateDir)
 	if err != nil {
 		d.hosts.Close()
@@ -139,7 +140,6 @@ func (d *Daemon) Start(ctx context.Context) error {
 	d.o.Log.Info().Str("poller_id", cfg.PollerID).Str("source_ip", cfg.SourceIP).Int("agents", len(cfg.Agents)).
 		Int("checks_total", countChecks(cfg)).Stringer("interval", cfg.Poll.Interval).Strs("core", cfg.Core.Addresses).
 		Str("admin", d.AdminAddress()).Str("spool", cmp.Or(d.queue.dir, config.StateMemory)).Int("kept", kept).Msg("poller started")
-	d.manager.failed = func(err error) { d.tell.problem(err, "the service manager can't be told how the poller is") }
 	d.manager.ready(ctx, system.Alive)
 	return nil
 }
@@ -156,7 +156,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	if d.watch != nil {
 		errs = append(errs, d.watch.Close())
 	}
-	d.find.close()
+	if d.find != nil { // else it could not be started
+		d.find.close()
+	}
 	if d.system != nil {
 		errs = append(errs, d.system.Stop(ctx))
 		d.tell.flush()

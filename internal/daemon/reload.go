@@ -32,11 +32,16 @@ type reading struct {
 	err   error
 }
 
+// reloadTimeout is how long a Reload waits: its actor may have failed just now, and then nobody answers.
+const reloadTimeout = time.Minute
+
 // Reload loads the configuration and the certificates again, now, and waits until what they came to is in effect. An error
 // says what can't be used; in that nothing changes.
 func (d *Daemon) Reload(ctx context.Context) error {
 	over := d.manager.reloading()
 	defer over()
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
 	return d.system.Reload(ctx)
 }
 
