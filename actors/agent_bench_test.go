@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,6 +20,9 @@ func BenchmarkAgent(b *testing.B) {
 	for _, checks := range []int{1, 5} {
 		b.Run(fmt.Sprintf("checks=%d", checks), func(b *testing.B) {
 			spec := &check.Agent{Name: "a", Checks: make([]check.Check, checks)}
+			for i := range spec.Checks {
+				spec.Checks[i].Name = strconv.Itoa(i)
+			}
 			turn := newAgentTurn(b, spec)
 			deadline := time.Now().Add(time.Hour)
 			b.ReportAllocs()

@@ -192,6 +192,8 @@ type Reloaded struct {
 	Added, Changed, Removed []string
 	// Renewed counts TLS identities whose files changed.
 	Renewed int
+	// Err is what else could not be used, as ReloadFailed says once.
+	Err error
 }
 
 // ReloadFailed says: there are new settings that can't be used; the present ones stay.

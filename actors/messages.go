@@ -52,7 +52,7 @@ type (
 		name        string
 		incarnation uint64
 	}
-	// look: System.Reload → watcher. Look for new settings, at once if somebody waits for it.
+	// look: System.Reload → root → watcher. Look for new settings, at once if somebody waits for it.
 	look struct{ waits waiter }
 	// lookDue: the watcher's timer → watcher.
 	lookDue struct{ incarnation uint64 }

@@ -19,6 +19,15 @@ import (
 
 var errStopping = errors.New("the poller is stopping: nothing is reloaded any more")
 
+// look has the watcher look, if it runs.
+func (r *root) look(m look) {
+	if c := r.children[watcherName]; c != nil && c.running {
+		r.env.send(r.env.watcher, m)
+	} else if m.waits != nil {
+		m.waits <- errors.New("the actor that reloads failed, and is yet to be started again: try again")
+	}
+}
+
 // reconfigure puts new settings into effect.
 func (r *root) reconfigure(ctx actor.Context, m reconfigure) {
 	if r.stage != running {
@@ -27,12 +36,14 @@ func (r *root) reconfigure(ctx actor.Context, m reconfigure) {
 	}
 	restart := r.env.config().Restart
 	r.env.settings.Store(m.settings)
-	event := Reloaded{Config: m.settings.Config, Renewed: len(m.settings.Renewed)}
+	event := Reloaded{Config: m.settings.Config, Renewed: len(m.settings.Renewed), Err: m.err}
 	configured := make(map[string]bool, len(m.settings.Config.Agents))
 	for _, spec := range m.settings.Config.Agents {
 		configured[agentPrefix+spec.Name] = true
-		switch c := r.children[agentPrefix+spec.Name]; {
-		case c == nil:
+		c := r.children[agentPrefix+spec.Name]
+		kept := c != nil
+		switch {
+		case !kept:
 			event.Added = append(event.Added, spec.Name)
 			r.adoptAgent(ctx, spec)
 			r.env.send(r.env.poller, agentUp{name: spec.Name}) // a namesake may have gone down
@@ -46,7 +57,8 @@ func (r *root) reconfigure(ctx actor.Context, m reconfigure) {
 		case c.spec != spec:
 			event.Changed = append(event.Changed, spec.Name)
 			r.respec(c, spec)
-		case slices.Contains(m.settings.Renewed, spec.TLS):
+		}
+		if kept && slices.Contains(m.settings.Renewed, spec.TLS) {
 			r.env.send(r.env.pid(c.name), renew{})
 		}
 	}
@@ -89,6 +101,9 @@ func (r *root) sendHomeIdle(ctx actor.Context) {
 // retired stops an agent that has nothing left to do, unless it was configured again meanwhile.
 func (r *root) retired(ctx actor.Context, m retired) {
 	c := r.children[agentPrefix+m.name]
+	if c != nil && !c.gone {
+		r.respec(c, c.spec) // so that it does not go on retiring
+	}
 	if c == nil || !c.gone || !c.running || c.leaving || c.incarnation != m.incarnation {
 		return
 	}

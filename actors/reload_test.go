@@ -251,6 +251,7 @@ func TestReloadRenewsConnections(t *testing.T) {
 		w.start()
 		w.pass(500 * time.Millisecond)
 		same := *cfg
+		same.Agents = with(cfg, map[string]*check.Agent{"a001": changed(cfg.Agents[1], func(a *check.Agent) { a.Checks[0].Timeout = 900 * time.Millisecond })}).Agents
 		w.reload(c, &same, mutual)
 		w.pass(time.Millisecond)
 		if closed := w.checkers["a001"].closed.Load(); closed != 1 {

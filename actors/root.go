@@ -71,6 +71,8 @@ func (r *root) Receive(ctx actor.Context) {
 		r.respawn(ctx, m)
 	case ping:
 		close(m.alive)
+	case look:
+		r.look(m)
 	case reconfigure:
 		r.reconfigure(ctx, m)
 	case retired:

@@ -134,7 +134,7 @@ func (s *System) Reload(ctx context.Context) error {
 		return errors.New("this poller has no configuration that it could load again")
 	}
 	outcome := make(chan error, 1)
-	s.env.send(s.env.watcher, look{waits: outcome})
+	s.env.send(s.env.root, look{waits: outcome})
 	select {
 	case err := <-outcome:
 		return err
@@ -148,6 +148,6 @@ func (s *System) Reload(ctx context.Context) error {
 // Changed says that there may be new settings. They are looked for when nothing more was said for a moment.
 func (s *System) Changed() {
 	if s.env.load != nil {
-		s.env.send(s.env.watcher, look{})
+		s.env.send(s.env.root, look{})
 	}
 }

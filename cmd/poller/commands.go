@@ -55,7 +55,7 @@ func runCommand() *cobra.Command {
 		defer stop()
 		source := configSource(cmd)
 		d := daemon.New(daemon.Options{
-			Config: cfg, Files: loaded.Files, Log: log,
+			Config: cfg, Files: loaded.Files, Warnings: loaded.Warnings, Log: log,
 			Load: func(targets map[string][]config.Target, from fs.FS) config.Loaded {
 				source := source
 				source.Targets, source.FS = targets, from

@@ -65,7 +65,11 @@ func askDifference(ctx context.Context, address string, loaded *config.Loaded) (
 	if err != nil {
 		return nil, fmt.Errorf("the running poller's address %s: %w", address, err)
 	}
-	answer, err := http.DefaultClient.Do(request)
+	if host := request.URL.Hostname(); host != "localhost" && !net.ParseIP(host).IsLoopback() {
+		return nil, fmt.Errorf("the running poller's address %s is not of this machine, and a poller answers nobody else: run this where it runs, with --admin", address)
+	}
+	direct := &http.Client{Transport: &http.Transport{}} // through no proxy
+	answer, err := direct.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("ask the running poller at %s: %w: does it run there? --admin says where else", address, err)
 	}

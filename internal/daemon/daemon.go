@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +34,9 @@ type Options struct {
 	// is nil. It may be called by several goroutines at once.
 	Files config.Files
 	Load  func(targets map[string][]config.Target, from fs.FS) config.Loaded
-	Log   zerolog.Logger
+	// Warnings of Config were told already.
+	Warnings []string
+	Log      zerolog.Logger
 	// Observe gets the actors' events beside the log; it may be nil, and must not block.
 	Observe actors.Observer
 	// Dial opens network connections; nil means the network's.
@@ -62,6 +65,8 @@ type Daemon struct {
 	connections atomic.Int64 // open ones to checkers
 
 	present atomic.Pointer[present]
+	asked   atomic.Bool          // somebody wants the configuration to be read, whether or not the files changed
+	diffing sync.Mutex           // one diff at a time
 	last    reading              // only load uses it, as it does
 	expire  map[string]time.Time // when certificates do, by their files
 }
@@ -81,6 +86,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 		return err
 	}
 	d.tell = newNarrator(d.o.Log, d.board, d.o.Config)
+	d.tell.warned = d.o.Warnings
 	d.manager.failed = func(err error) { d.tell.problem(err, "the service manager can't be told how the poller is") }
 	cfg, err := d.findFirst(ctx, stateDir)
 	if err != nil {

@@ -101,6 +101,11 @@ func (u unpacked) Open(name string) (fs.File, error) {
 
 // serveDiff answers with what a reload of the configuration in the request's body would change.
 func (d *Daemon) serveDiff(w http.ResponseWriter, r *http.Request) {
+	if !d.diffing.TryLock() {
+		http.Error(w, "another configuration is being compared: try again", http.StatusTooManyRequests)
+		return
+	}
+	defer d.diffing.Unlock()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxDiff))
 	if err != nil {
 		http.Error(w, fmt.Sprintf("read the configuration: %v", err), http.StatusRequestEntityTooLarge)

@@ -25,6 +25,7 @@ type finder struct {
 	set     *discover.Set
 	version int             // of the targets
 	looking map[string]bool // sources that are being looked at
+	again   map[string]bool // of these, those to be looked at once more
 	begun   bool
 	timer   *time.Timer
 }
@@ -39,20 +40,26 @@ func newFinder(ctx context.Context, stateDir, instance string, changed func(), t
 	if err != nil {
 		return nil, err
 	}
-	f := &finder{changed: changed, tell: tell, set: set, looking: make(map[string]bool)}
+	f := &finder{changed: changed, tell: tell, set: set, looking: make(map[string]bool), again: make(map[string]bool)}
 	f.ctx, f.end = context.WithCancel(context.WithoutCancel(ctx))
 	return f, nil
 }
 
-// follow looks at these sources from now on: at new ones in files at once, for URLs nobody waits. It returns whether there is
-// anything new to look at.
-func (f *finder) follow(sources []config.Discovery) (bool, error) {
+// candidate is what a finder is to go by when the configuration that says so is in effect.
+type candidate struct {
+	sources []config.Discovery
+	set     *discover.Set
+}
+
+// prepare returns what it takes to look at other sources, for commit; nil if they are as before. New ones in files are looked
+// at; for URLs nobody waits.
+func (f *finder) prepare(sources []config.Discovery) (*candidate, error) {
 	f.mu.Lock()
 	same := reflect.DeepEqual(f.sources, sources)
 	set := f.set
 	f.mu.Unlock()
 	if same {
-		return false, nil
+		return nil, nil
 	}
 	all := make([]discover.Source, len(sources))
 	for i, s := range sources {
@@ -60,7 +67,7 @@ func (f *finder) follow(sources []config.Discovery) (bool, error) {
 	}
 	set, err := set.With(all)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	now := time.Now()
 	for _, status := range set.Status() {
@@ -68,13 +75,19 @@ func (f *finder) follow(sources []config.Discovery) (bool, error) {
 			set.Look(f.ctx, status.ID, now)
 		}
 	}
+	return &candidate{sources: sources, set: set}, nil
+}
+
+// commit looks at other sources from now on. It returns the version of their targets, and whether nothing changed since one.
+func (f *finder) commit(c *candidate, since int) (version int, same bool) {
 	f.mu.Lock()
-	f.sources, f.set = sources, set
+	same = f.version == since
 	f.version++
+	f.sources, f.set, version = c.sources, c.set, f.version
 	f.mu.Unlock()
-	f.tell(set.Status())
+	f.tell(c.set.Status())
 	f.lookDue()
-	return true, nil
+	return version, same
 }
 
 // settled forgets what earlier sources found: the configuration without them is in effect.
@@ -99,13 +112,17 @@ func (f *finder) targets() (map[string][]config.Target, int) {
 	f.mu.Lock()
 	set, version := f.set, f.version
 	f.mu.Unlock()
+	return targetsOf(set), version
+}
+
+func targetsOf(set *discover.Set) map[string][]config.Target {
 	all := make(map[string][]config.Target)
 	for id, list := range set.Targets() {
 		for _, t := range list {
 			all[id] = append(all[id], config.Target{Name: t.Name, Address: t.Address, Labels: t.Labels})
 		}
 	}
-	return all, version
+	return all
 }
 
 // paths returns the files, and patterns of files, whose changes touched wants to hear of.
@@ -142,7 +159,11 @@ func (f *finder) lookDue() {
 func (f *finder) look(set *discover.Set, id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.begun || f.looking[id] || f.ctx.Err() != nil {
+	if !f.begun || f.ctx.Err() != nil {
+		return
+	}
+	if f.looking[id] {
+		f.again[id] = true // something may have changed since
 		return
 	}
 	f.looking[id] = true
@@ -155,17 +176,21 @@ func (f *finder) look(set *discover.Set, id string) {
 
 func (f *finder) looked(set *discover.Set, id string, changed bool) {
 	f.mu.Lock()
+	current, again := f.set, f.again[id]
 	delete(f.looking, id)
-	current := f.set == set
-	if changed && current {
+	delete(f.again, id)
+	if changed { // also for those that share the source by now
 		f.version++
 	}
 	f.mu.Unlock()
-	if current {
+	if current == set {
 		f.tell(set.Status())
 	}
-	if changed && current {
+	if changed {
 		f.changed()
+	}
+	if again {
+		f.look(current, id)
 	}
 }
 
@@ -206,12 +231,14 @@ func (d *Daemon) findFirst(ctx context.Context, stateDir string) (*config.Config
 	if d.o.Load == nil || len(cfg.Discovery) == 0 {
 		return cfg, nil
 	}
-	loaded, found := d.readWith(nil, 0)
+	loaded, sources := d.readWith(nil)
 	if loaded.Err != nil {
 		d.find.close()
 		return nil, loaded.Err
 	}
-	d.last.found = found
+	if sources != nil {
+		d.last.found, _ = d.find.commit(sources, 0)
+	}
 	d.tell.skipped(loaded.Config.Skipped)
 	return loaded.Config, nil
 }

@@ -230,3 +230,22 @@ func TestDiscoveryLeavesOut(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A configuration that is refused changes nothing, and so not where targets are looked for.
+func TestDiscoveryStaysWhenRefused(t *testing.T) {
+	f := newFinding(t)
+	list := f.targets("t5")
+	f.list.Store(&list)
+	f.start()
+	f.await("t5")
+	text, err := os.ReadFile(filepath.Join(f.dir, "poller.toml"))
+	f.must(err)
+	other, _, _ := strings.Cut(strings.Replace(string(text), `"p"`, `"q"`, 1), "[discovery]")
+	f.write("poller.toml", other)
+	if err := f.daemon.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "poller_id can't change") {
+		t.Errorf("reload: %v", err)
+	}
+	f.list.Store(nil)
+	f.write("poller.toml", strings.Replace(string(text), "900ms", "800ms", 1))
+	f.await("t5")
+}

@@ -72,7 +72,9 @@ func (m measurer) observe(event actors.Event) {
 	case actors.Reloaded:
 		m.PerCheck(e.Config.Metrics.PerCheck)
 		m.Agents(e.Config.Agents)
-		m.ConfigLoaded(e.Config.Hash(), time.Now())
+		if e.Err == nil {
+			m.ConfigLoaded(e.Config.Hash(), time.Now())
+		}
 	case actors.ReloadFailed:
 		m.ConfigRejected()
 	default:

@@ -75,6 +75,9 @@ func (n *narrator) agent(now time.Time, event actors.Event) {
 // unless its predecessor was, and to have closed only if its predecessor had opened.
 func (n *narrator) breaker(now time.Time, e actors.BreakerChanged) {
 	level, msg := zerolog.DebugLevel, "breaker changed"
+	if n.known != nil && !n.known[e.Agent] { // it is not configured any more, and nobody would hear of its end
+		return
+	}
 	switch told := n.open[e.Agent]; {
 	case e.To == breakerOpen && !told:
 		n.open[e.Agent] = true

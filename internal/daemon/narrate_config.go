@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -19,7 +20,9 @@ import (
 func (n *narrator) configuration(now time.Time, event actors.Event) {
 	switch e := event.(type) {
 	case actors.Reloaded:
-		n.board.Set(now, conditionConfig, true, "")
+		if e.Err == nil {
+			n.board.Set(now, conditionConfig, true, "")
+		}
 		n.reloaded(e)
 	case actors.ReloadFailed:
 		lines := problems(e.Err)
@@ -55,6 +58,7 @@ func (n *narrator) follow(cfg *config.Config) {
 	for _, a := range cfg.Agents {
 		configured[a.Name] = true
 	}
+	n.known = configured
 	maps.DeleteFunc(n.open, func(agent string, _ bool) bool { return !configured[agent] })
 	maps.DeleteFunc(n.parked, func(actor string, _ bool) bool {
 		agent, ok := agentOf(actor)
@@ -91,6 +95,19 @@ func withoutDigits(r rune) rune {
 		return -1
 	}
 	return r
+}
+
+// warnings tells what is odd in a configuration, if that is not what was told last.
+func (n *narrator) warnings(list []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if slices.Equal(list, n.warned) {
+		return
+	}
+	n.warned = list
+	for _, w := range list {
+		n.log.Warn().Str("warning", w).Msg("the configuration is right, but for this")
+	}
 }
 
 // problem tells of what can be done without.

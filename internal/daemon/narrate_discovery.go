@@ -30,7 +30,7 @@ func (n *narrator) sources(all []discover.Status) {
 		}
 	}
 	n.odd = now
-	if len(all) > 0 {
+	if n.discovering = n.discovering || len(all) > 0; n.discovering {
 		n.discovery()
 	}
 }

@@ -72,6 +72,12 @@ type narrator struct {
 	broken string
 	// odd are sources of targets with which something is wrong, and what.
 	odd map[string]string
+	// discovering: there are, or were, sources of targets.
+	discovering bool
+	// known are the agents that there are; nil means all.
+	known map[string]bool
+	// warned are the warnings of the configuration that were told last.
+	warned []string
 	// left are targets of which no agents could be made.
 	left []string
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -42,6 +43,7 @@ func (d *Daemon) Reload(ctx context.Context) error {
 	defer over()
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
+	d.asked.Store(true)
 	return d.system.Reload(ctx)
 }
 
@@ -52,9 +54,12 @@ func (d *Daemon) load(ctx context.Context, known *config.Config) (*actors.Settin
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	cfg, err := d.read(known)
+	cfg, sources, err := d.read(known)
 	if err == nil && cfg != nil {
 		err = d.replace(ctx, cfg)
+	}
+	if err == nil && sources != nil {
+		d.follow(sources)
 	}
 	now := d.present.Load()
 	renewed := d.renew(now.config)
@@ -66,45 +71,62 @@ func (d *Daemon) load(ctx context.Context, known *config.Config) (*actors.Settin
 
 // read returns the configuration as it is written now; nil if it is as before, or if nothing was written since that was found
 // wrong, which is the error then.
-func (d *Daemon) read(known *config.Config) (*config.Config, error) {
+// With it come other sources of targets, if there are any.
+func (d *Daemon) read(known *config.Config) (*config.Config, *candidate, error) {
 	now := d.present.Load().config
 	stamp := watch.Stamp(d.last.files.Config, d.last.files.Patterns)
 	targets, found := d.find.targets()
-	if len(d.last.files.Config) > 0 && stamp == d.last.stamp && found == d.last.found && now == known {
-		return nil, d.last.err
+	asked := d.asked.Swap(false)
+	if _, written := errors.AsType[config.Errors](d.last.err); !written && d.last.err != nil {
+		asked = true // what else is wrong may have been mended elsewhere
 	}
-	loaded, found := d.readWith(targets, found)
+	if !asked && len(d.last.files.Config) > 0 && stamp == d.last.stamp && found == d.last.found && now == known {
+		return nil, nil, d.last.err
+	}
+	loaded, sources := d.readWith(targets)
 	if loaded.Err != nil { // and so maybe not all are known
 		loaded.Files = both(d.last.files, loaded.Files)
 	}
 	d.last = reading{files: loaded.Files, stamp: stamp, found: found, err: loaded.Err}
 	d.followFiles()
 	if loaded.Err != nil {
-		return nil, loaded.Err
+		return nil, nil, loaded.Err
 	}
+	d.tell.warnings(loaded.Warnings)
 	d.tell.skipped(loaded.Config.Skipped)
 	if config.Compare(now, loaded.Config).Empty() {
-		return nil, nil
+		return nil, sources, nil
 	}
 	config.Adopt(now, loaded.Config)
-	return loaded.Config, nil
+	return loaded.Config, sources, nil
 }
 
-// readWith reads the configuration with targets of a version; if it says to look for them elsewhere, with what is there.
-func (d *Daemon) readWith(targets map[string][]config.Target, found int) (config.Loaded, int) {
+// follow looks for targets elsewhere, as the configuration that is in effect says.
+func (d *Daemon) follow(sources *candidate) {
+	version, same := d.find.commit(sources, d.last.found)
+	if same { // else it was read with others, and will be again
+		d.last.found = version
+	}
+	d.followFiles()
+	if err := d.find.settled(); err != nil {
+		d.tell.problem(err, "what earlier sources of targets found stays on the disk")
+	}
+}
+
+// readWith reads the configuration with targets; if it says to look for them elsewhere, with what is there.
+func (d *Daemon) readWith(targets map[string][]config.Target) (config.Loaded, *candidate) {
 	loaded := d.o.Load(targets, nil)
 	if loaded.Err != nil {
-		return loaded, found
+		return loaded, nil
 	}
-	others, err := d.find.follow(loaded.Config.Discovery)
-	if err != nil {
+	sources, err := d.find.prepare(loaded.Config.Discovery)
+	switch {
+	case err != nil:
 		loaded.Config, loaded.Err = nil, fmt.Errorf("discovery: %w", err)
+	case sources != nil:
+		loaded = d.o.Load(targetsOf(sources.set), nil)
 	}
-	if others && err == nil {
-		targets, found = d.find.targets()
-		loaded = d.o.Load(targets, nil)
-	}
-	return loaded, found
+	return loaded, sources
 }
 
 // both returns all files that a configuration depends on, or another.
@@ -132,9 +154,6 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (err error) {
 	d.present.Store(next)
 	d.core.Reconfigure(d.coreConfig(cfg))
 	d.queue.reconfigure(cfg)
-	if err := d.find.settled(); err != nil {
-		d.tell.problem(err, "what earlier sources of targets found stays on the disk")
-	}
 	return nil
 }
 
@@ -150,7 +169,18 @@ func mayReplace(before, cfg *config.Config) error {
 			errs = append(errs, fmt.Errorf("%s can't change from %q to %q while the poller runs, because %s: restart it, or write what it was", k.name, k.before, k.now, k.why))
 		}
 	}
+	if a, b := before.Admin.Listen, cfg.Admin.Listen; a != b && portOf(a) != "0" && portOf(a) == portOf(b) {
+		errs = append(errs, fmt.Errorf("admin.listen can't change from %q to %q while the poller runs, because both have the same port: restart it, or choose another port", a, b))
+	}
 	return errors.Join(errs...)
+}
+
+// portOf returns the port of an address; 0, which is any, if there is none.
+func portOf(address string) string {
+	if _, port, err := net.SplitHostPort(address); err == nil {
+		return port
+	}
+	return "0"
 }
 
 // prepare returns what goes with a configuration.

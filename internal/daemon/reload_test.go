@@ -86,6 +86,19 @@ func TestReload(t *testing.T) {
 	})
 }
 
+// Who asks right after the start is answered, too.
+func TestReloadAtOnce(t *testing.T) {
+	run(t, func(w *world) {
+		f := w.startChangeable("")
+		f.more = "rate = 7\n"
+		began := time.Now()
+		w.reload()
+		if took := time.Since(began); took > time.Second || len(eventsOf[actors.Reloaded](w)) != 1 {
+			t.Errorf("the reload took %v, and %d were told", took, len(eventsOf[actors.Reloaded](w)))
+		}
+	})
+}
+
 // Another core gets what follows, and an idle connection to the one before does not stay.
 func TestReloadOfCore(t *testing.T) {
 	run(t, func(w *world) {

@@ -96,7 +96,7 @@ func (w *Watch) Follow(files, patterns []string) error {
 		// Also those that are watched: another directory may have that name by now.
 		if err := w.kernel.Add(dir); err == nil {
 			w.dirs[dir] = true
-		} else if !errors.Is(err, os.ErrNotExist) { // then what would lead to it is watched
+		} else if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, fsnotify.ErrClosed) { // then what would lead to it is watched
 			errs = append(errs, fmt.Errorf("watch directory %s for changes: %w", dir, err))
 		}
 	}
