@@ -93,9 +93,9 @@ func (t *together) cancel() {
 	}
 }
 
-func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent) *agent {
+func newAgent(e *env, incarnation uint64, self *actor.PID, spec *check.Agent, again bool) *agent {
 	state := machine.Closed
-	if incarnation > 1 {
+	if again {
 		state = machine.HalfOpen
 	}
 	a := &agent{

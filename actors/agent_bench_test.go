@@ -63,7 +63,7 @@ func newAgentTurn(b *testing.B, spec *check.Agent) func([]check.Run) {
 	var inner *agent
 	pid := e.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
 		if _, ok := c.Message().(*actor.Started); ok {
-			inner = newAgent(e, 1, c.Self(), spec)
+			inner = newAgent(e, 1, c.Self(), spec, false)
 		}
 		inner.Receive(c)
 	}))

@@ -261,7 +261,9 @@ func (p *poller) endResults(runs []check.Run, detail string) []check.Run {
 
 // forsake fills in the runs of an agent that has failed.
 func (p *poller) forsake(agent string, f fall) {
-	p.falls[agent], p.ledger.falls[agent] = f, f.n
+	if p.agents[agent] != nil { // else nobody would forget it again
+		p.falls[agent], p.ledger.falls[agent] = f, f.n
+	}
 	for _, lane := range p.lanes() {
 		lane.Remove(func(b machine.Batch) bool { return b.Agent.Name == agent }) // they are among the runs that follow
 	}
@@ -272,7 +274,9 @@ func (p *poller) forsake(agent string, f fall) {
 }
 
 func (p *poller) agentDown(m agentDown, now time.Time) {
-	p.down[m.name] = true
+	if p.agents[m.name] != nil {
+		p.down[m.name] = true
+	}
 	p.forsake(m.name, m.fall)
 	p.startWaiting(now)
 	p.closeCycles(now)

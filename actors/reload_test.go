@@ -443,3 +443,31 @@ func TestReloadRemovesWithinACycle(t *testing.T) {
 		}
 	})
 }
+
+// What an agent asked for before it failed and was removed is nothing to one of its name that is added then.
+func TestReloadTellsNamesakesApart(t *testing.T) {
+	cfg := settings(2, 2, 4*time.Second, 3*time.Second)
+	runChangeable(t, cfg, func(w *world, c *changeable) {
+		w.checkers["a001"].ask = func(ctx context.Context, chk *check.Check) (check.Answer, error) {
+			if chk.Name == "c1" {
+				time.Sleep(2 * time.Second) // whatever becomes of whoever asks
+			}
+			return up(ctx, chk)
+		}
+		var once atomic.Bool
+		w.hook = func(e actors.Event) {
+			if e, ok := e.(actors.HealthTold); ok && e.Agent == "a001" && once.CompareAndSwap(false, true) {
+				panic("test fault in the observer")
+			}
+		}
+		w.start()
+		w.pass(50 * time.Millisecond)
+		w.reload(c, with(cfg, map[string]*check.Agent{"a001": nil}))
+		w.reload(c, cfg)
+		w.pass(8 * time.Second)
+		if failed := seen[actors.ActorFailed](w); len(failed) != 1 {
+			t.Errorf("%d actors failed, want the one that had to: %v", len(failed), failed)
+		}
+		w.want("core has", w.statusesOf("a000/c0", "a000/c1", "a001/c0", "a001/c1"), "up up up no_answer\nup up up up\n")
+	})
+}

@@ -18,6 +18,7 @@ type root struct {
 	env      *env
 	stopped  chan<- struct{}
 	children map[string]*child
+	spawned  uint64 // incarnations, of all children
 	ledger   *ledger
 	// down are the agents that can't answer; falls has the last failure of each that ever failed.
 	down  map[string]bool
@@ -118,7 +119,7 @@ func (r *root) adopt(ctx actor.SpawnerContext, name string, produce func(incarna
 
 func (r *root) adoptAgent(ctx actor.SpawnerContext, spec *check.Agent) {
 	c := &child{name: agentPrefix + spec.Name, spec: spec, restarts: machine.NewRestarts(r.env.restartPolicy())}
-	c.produce = func(n uint64) actor.Actor { return newAgent(r.env, n, r.env.pid(c.name), c.spec) }
+	c.produce = func(n uint64) actor.Actor { return newAgent(r.env, n, r.env.pid(c.name), c.spec, c.again) }
 	r.children[c.name] = c
 	r.spawn(ctx, c)
 }

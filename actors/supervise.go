@@ -29,6 +29,7 @@ type child struct {
 	// spec is an agent's. Gone says that it is not configured any more; leaving, that it was stopped for that.
 	spec          *check.Agent
 	gone, leaving bool
+	again         bool // this incarnation has a predecessor
 	timer         *time.Timer
 }
 
@@ -80,7 +81,9 @@ func (r *root) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, 
 
 // spawn starts the next incarnation of a child.
 func (r *root) spawn(ctx actor.SpawnerContext, c *child) {
-	c.incarnation++
+	c.again = c.incarnation > 0
+	r.spawned++ // of all, so that an agent that is removed and added again never gets what its namesake asked for
+	c.incarnation = r.spawned
 	c.failure = nil
 	props := actor.PropsFromProducer(func() actor.Actor {
 		return supervised{actor: c.produce(c.incarnation), env: r.env}
