@@ -21,7 +21,7 @@
 // Within a source each address and each name are there once: of equal addresses the first counts, in the order of the
 // files' names; a name that is taken gives way to the address. Both are told as a warning.
 //
-// There is no goroutine, timer or watcher here: a Set says which directories are to be watched and when it wants to
+// There is no goroutine, timer or watcher here: whoever has a Set watches the files of its sources, it says when it wants to
 // look, and its lists change only within Look. All its methods are safe for concurrent use.
 package discover
 

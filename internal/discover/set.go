@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"time"
 )
@@ -77,21 +76,6 @@ func (s *Set) source(def *Source) (*source, error) {
 		made.restore()
 	}
 	return made, nil
-}
-
-// Directories returns the directories to be watched, and for each the IDs of the sources to look at when anything
-// changes in it. They need not exist.
-func (s *Set) Directories() map[string][]string {
-	dirs := make(map[string][]string)
-	for _, id := range s.ids() {
-		for _, path := range s.sources[id].def.Files {
-			dir := filepath.Dir(path)
-			if !slices.Contains(dirs[dir], id) {
-				dirs[dir] = append(dirs[dir], id)
-			}
-		}
-	}
-	return dirs
 }
 
 // Next returns when a source wants to be looked at next, whether or not anything changes; the zero time if at once.

@@ -35,19 +35,6 @@ func TestSourcesThatAreWrong(t *testing.T) {
 	}
 }
 
-func TestDirectories(t *testing.T) {
-	t.Parallel()
-	set, err := New(Config{Sources: []Source{
-		{ID: "b", Files: []string{"/etc/targets/*.json", "/etc/targets/*.yaml", "/srv/one.json"}},
-		{ID: "a", Files: []string{"/etc/targets/a.json"}},
-		{ID: "c", URL: "http://a/"},
-	}})
-	must(t, err)
-	if diff := cmp.Diff(map[string][]string{"/etc/targets": {"a", "b"}, "/srv": {"b"}}, set.Directories()); diff != "" {
-		t.Errorf("(-want +got): %s", diff)
-	}
-}
-
 // All files are looked at in the same moment, for one wake-up; pollers with the same sources ask at different ones, and
 // each always at its own.
 func TestNext(t *testing.T) {
