@@ -89,8 +89,9 @@ type Config struct {
 	// Source.Targets had of them is among Agents.
 	Discovery []Discovery
 	// Skipped is what sources have found that is no agent: for each target its source, the target and why; sorted, and
-	// at most 100 with a count of the others. It does not count when configurations are compared.
-	Skipped []string
+	// at most 100 with a count of the others, of SkippedTotal. Neither counts when configurations are compared.
+	Skipped      []string
+	SkippedTotal int
 }
 
 // Log says what is logged, and how.

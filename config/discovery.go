@@ -2,11 +2,12 @@ package config
 
 import (
 	"fmt"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/serviceradar/poller/internal/check"
 )
 
 const discoveryTable = "discovery"
@@ -167,42 +168,10 @@ func (r *agentReader) targetFile(n *node, path string) string {
 // sourceID returns the ID of a source.
 func sourceID(d *Discovery) string {
 	if d.URL != "" {
-		shown, _ := maskURL(d.URL)
+		shown, _ := check.MaskURL(d.URL)
 		scheme, rest, _ := strings.Cut(shown, "://")
-		return "http:" + scheme + "://" + strings.TrimPrefix(rest, hidden+"@")
+		return "http:" + scheme + "://" + strings.TrimPrefix(rest, check.Hidden+"@")
 	}
 	paths := slices.Sorted(slices.Values(d.Files))
 	return "file:" + strings.Join(slices.Compact(paths), ",")
-}
-
-const hidden = "***"
-
-// maskURL returns a URL without what of it may be secret: user, password and the values of its query. It is stricter than
-// Mask, because a URL that lists what there is has no other purpose. What is no URL with a host is not ok.
-func maskURL(s string) (_ string, ok bool) {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme == "" || u.Host == "" {
-		return "", false
-	}
-	shown := url.URL{Host: strings.ToLower(u.Host), Path: u.Path, RawPath: u.RawPath}
-	out := u.Scheme + "://"
-	if u.User != nil {
-		out += hidden + "@"
-	}
-	out += strings.TrimPrefix(shown.String(), "//")
-	if u.RawQuery != "" {
-		parts := strings.Split(u.RawQuery, "&")
-		for i, part := range parts {
-			name, _, named := strings.Cut(part, "=")
-			parts[i] = hidden
-			if named {
-				parts[i] = name + "=" + hidden
-			}
-		}
-		out += "?" + strings.Join(parts, "&")
-	}
-	if u.Fragment != "" {
-		out += "#" + u.EscapedFragment()
-	}
-	return out, true
 }

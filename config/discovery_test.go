@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/serviceradar/poller/internal/check"
 )
 
 // The IDs of the sources in testdata/good/discovery.toml.
@@ -137,8 +139,8 @@ func TestMaskURL(t *testing.T) {
 		// No URLs with a host.
 		"": "", "h/?key=secret": "", "user:secret@h": "", "https://h:x/": "", "mailto:a@b": "", "https:///": "", "//h/": "",
 	} {
-		if got, ok := maskURL(s); got != want || ok != (want != "") {
-			t.Errorf("maskURL(%q) = %q, %v, want %q", s, got, ok, want)
+		if got, ok := check.MaskURL(s); got != want || ok != (want != "") {
+			t.Errorf("check.MaskURL(%q) = %q, %v, want %q", s, got, ok, want)
 		}
 	}
 }

@@ -57,7 +57,7 @@ type showFunc func(kind kind, s string) string
 // shown is the showFunc for people.
 func shown(kind kind, s string) string {
 	if kind == kindURL {
-		if url, ok := maskURL(s); ok {
+		if url, ok := check.MaskURL(s); ok {
 			return url
 		}
 	}

@@ -35,7 +35,7 @@ func masked(c *Config) *Config {
 	for _, s := range []*string{&out.PollerID, &out.Partition, &out.SourceIP, &out.KVStoreID} {
 		*s = Mask(*s)
 	}
-	out.Disabled, out.Discovery, out.Skipped = nil, nil, nil // they are in comments, or not there
+	out.Disabled, out.Discovery, out.Skipped, out.SkippedTotal = nil, nil, nil, 0 // they are in comments, or not there
 	out.Labels = maps.Clone(c.Labels)
 	for name, labels := range out.Labels {
 		labels = maps.Clone(labels)

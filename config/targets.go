@@ -53,6 +53,7 @@ func (r *agentReader) discover(targets map[string][]Target) {
 		}
 	}
 	slices.Sort(d.skipped)
+	r.config.SkippedTotal = len(d.skipped)
 	if more := len(d.skipped) - maxSkipped; more > 0 {
 		d.skipped = append(d.skipped[:maxSkipped:maxSkipped], "and "+strconv.Itoa(more)+" more")
 	}

@@ -209,7 +209,7 @@ func (r *rule) found(s string) string {
 	if r.kind != kindURL && (!r.paths || !strings.Contains(s, "://")) {
 		return foundText(s)
 	}
-	if shown, ok := maskURL(s); ok {
+	if shown, ok := check.MaskURL(s); ok {
 		return strconv.Quote(shorten(shown))
 	}
 	return "a text" // which may be nothing but a secret

@@ -239,6 +239,6 @@ func (d *Daemon) findFirst(ctx context.Context, stateDir string) (*config.Config
 	if sources != nil {
 		d.last.found, _ = d.find.commit(sources, 0)
 	}
-	d.tell.skipped(loaded.Config.Skipped)
+	d.tell.skipped(loaded.Config.Skipped, loaded.Config.SkippedTotal)
 	return loaded.Config, nil
 }

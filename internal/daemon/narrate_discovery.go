@@ -54,15 +54,15 @@ func oddity(s *discover.Status) string {
 }
 
 // skipped tells of targets of which no agents could be made, when there are others than before.
-func (n *narrator) skipped(targets []string) {
+func (n *narrator) skipped(targets []string, total int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if slices.Equal(n.left, targets) {
+	if slices.Equal(n.left, targets) && n.leftTotal == total {
 		return
 	}
-	n.left = targets
+	n.left, n.leftTotal = targets, total
 	if len(targets) > 0 {
-		n.log.Warn().Strs("problems", targets[:min(len(targets), shownNames)]).Int("problems_total", len(targets)).
+		n.log.Warn().Strs("problems", targets[:min(len(targets), shownNames)]).Int("problems_total", total).
 			Msg("of these targets no agents could be made; the others are polled")
 	} else {
 		n.log.Info().Msg("all targets are agents now")

@@ -79,7 +79,8 @@ type narrator struct {
 	// warned are the warnings of the configuration that were told last.
 	warned []string
 	// left are targets of which no agents could be made.
-	left []string
+	left      []string
+	leftTotal int
 }
 
 func newNarrator(log zerolog.Logger, board *observe.Board, cfg *config.Config) *narrator {

@@ -93,7 +93,7 @@ func (d *Daemon) read(known *config.Config) (*config.Config, *candidate, error) 
 		return nil, nil, loaded.Err
 	}
 	d.tell.warnings(loaded.Warnings)
-	d.tell.skipped(loaded.Config.Skipped)
+	d.tell.skipped(loaded.Config.Skipped, loaded.Config.SkippedTotal)
 	if config.Compare(now, loaded.Config).Empty() {
 		return nil, sources, nil
 	}
@@ -183,13 +183,21 @@ func portOf(address string) string {
 	return "0"
 }
 
+// mayConnect returns an error if there are too few descriptors for all agents. What a Dial of its own needs is not for us to know.
+func (d *Daemon) mayConnect(cfg *config.Config) error {
+	if d.o.Dial != nil {
+		return nil
+	}
+	return checkDescriptors(cfg.Agents, descriptors())
+}
+
 // prepare returns what goes with a configuration.
 func (d *Daemon) prepare(cfg *config.Config) (*present, error) {
+	if err := d.mayConnect(cfg); err != nil {
+		return nil, err
+	}
 	p := &present{config: cfg, dial: d.o.Dial}
-	if p.dial == nil { // what another one needs is not for us to know
-		if err := checkDescriptors(cfg.Agents, descriptors()); err != nil {
-			return nil, err
-		}
+	if p.dial == nil {
 		p.dial = transport.NetDialer(cfg.Poll.Interval)
 	}
 	p.identity = identity(cfg)

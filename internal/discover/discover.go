@@ -68,7 +68,7 @@ type Source struct {
 	// Refresh is how often the source is looked at, at least every second; 0 means 5 minutes for files, which are
 	// watched beside that, and one minute for a URL.
 	Refresh time.Duration
-	// Client asks the URL; nil means http.DefaultClient. A timeout is set for each request: Refresh, at most 30 s.
+	// Client asks the URL; nil means one as http.DefaultClient, with less room for headers. A timeout is set for each request: Refresh, at most 30 s.
 	Client *http.Client
 }
 

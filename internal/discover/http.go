@@ -12,10 +12,23 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/serviceradar/poller/internal/check"
 )
 
-// maxWait bounds one request.
-const maxWait = 30 * time.Second
+// maxWait bounds one request, maxHeaders the headers of an answer, maxETag what of them is kept; in bytes.
+const (
+	maxWait    = 30 * time.Second
+	maxHeaders = 256 << 10
+	maxETag    = 1 << 10
+)
+
+// usual asks where no other client is given. It is http.DefaultClient, but that would keep 10 MiB of headers.
+var usual = func() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxResponseHeaderBytes = maxHeaders
+	return &http.Client{Transport: transport}
+}()
 
 // web reads the document behind a URL.
 type web struct {
@@ -34,9 +47,13 @@ func newWeb(s *Source) (*web, error) {
 	}
 	client := s.Client
 	if client == nil {
-		client = http.DefaultClient
+		client = usual
 	}
-	return &web{url: u, masked: mask(u), refresh: s.refresh(), client: client}, nil
+	masked, ok := check.MaskURL(s.URL)
+	if !ok {
+		return nil, errors.New("the URL has no host")
+	}
+	return &web{url: u, masked: masked, refresh: s.refresh(), client: client}, nil
 }
 
 // covers tells whether a document is the source's.
@@ -81,7 +98,7 @@ func (w *web) get(ctx context.Context) (_ []Target, err error) {
 
 func (w *web) parse(response *http.Response) ([]Target, error) {
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server answered %s, want 200 OK and a list of targets", response.Status)
+		return nil, fmt.Errorf("the server answered %d %s, want 200 OK and a list of targets", response.StatusCode, http.StatusText(response.StatusCode))
 	}
 	content := response.Header.Get("Content-Type")
 	media, params, err := mime.ParseMediaType(content)
@@ -98,27 +115,10 @@ func (w *web) parse(response *http.Response) ([]Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.etag = response.Header.Get("ETag")
+	if etag := response.Header.Get("ETag"); len(etag) <= maxETag {
+		w.etag = etag
+	}
 	return targets, nil
-}
-
-const secret = "***"
-
-// mask returns a URL without its user, its password and the values of its query.
-func mask(u *url.URL) string {
-	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
-	s := shown.String()
-	if u.User != nil {
-		s = strings.Replace(s, "://", "://"+secret+"@", 1)
-	}
-	var query []string
-	for name := range u.Query() {
-		query = append(query, url.QueryEscape(name)+"="+secret)
-	}
-	if slices.Sort(query); len(query) > 0 {
-		s += "?" + strings.Join(query, "&")
-	}
-	return s
 }
 
 // withoutSecrets returns why a request failed. The library's errors name the URL; what it finds in a server's answer
@@ -129,7 +129,7 @@ func (w *web) withoutSecrets(err error) error {
 	}
 	msg := err.Error()
 	for _, s := range w.secrets() {
-		msg = strings.ReplaceAll(msg, s, secret)
+		msg = strings.ReplaceAll(msg, s, check.Hidden)
 	}
 	if msg != err.Error() {
 		return errors.New(msg)
@@ -146,7 +146,10 @@ func (w *web) secrets() []string {
 		all = append(all, w.url.User.Username(), password)
 	}
 	for part := range strings.SplitSeq(w.url.RawQuery, "&") {
-		_, written, _ := strings.Cut(part, "=")
+		_, written, named := strings.Cut(part, "=")
+		if !named {
+			written = part
+		}
 		meant, _ := url.QueryUnescape(written)
 		all = append(all, written, meant)
 	}

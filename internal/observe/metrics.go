@@ -286,7 +286,7 @@ func (m *Metrics) countBreakers(set setter) {
 
 const agentKind = "agent"
 
-// ActorFailed tells that an actor failed: its kind (agent, poller or reporter), its name, and whether it used up its
+// ActorFailed tells that an actor failed: its kind (agent, poller, reporter or watcher), its name, and whether it used up its
 // restart budget.
 func (m *Metrics) ActorFailed(kind, name string, parked bool) {
 	m.mu.Lock()
