@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -37,9 +38,10 @@ type following struct {
 	id   check.TLS
 	tell func(error)
 
-	mu      sync.Mutex
+	config atomic.Pointer[tls.Config] // what the files came to last
+
+	looking sync.Mutex // held by the one handshake that looks
 	sources map[files]*source
-	config  *tls.Config // what they come to
 	looked  time.Time
 	wrong   string // what was wrong at the last look; empty if nothing was
 }
@@ -63,21 +65,22 @@ func follow(id check.TLS, tell func(error), now time.Time) (*tls.Config, error) 
 // use has handshakes go by a configuration from now on.
 func (s *following) use(config *tls.Config) {
 	config.SessionTicketsDisabled = true // or a client could go on with a session from before
-	s.config = config
+	s.config.Store(config)
 }
 
-// current is the configuration for a handshake.
+// current is the configuration for a handshake. While one looks at the files, others go by what there is.
 func (s *following) current(now time.Time) *tls.Config {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now.Sub(s.looked) >= lookEvery {
-		s.looked = now
-		s.look(now)
+	if s.looking.TryLock() {
+		defer s.looking.Unlock()
+		if now.Sub(s.looked) >= lookEvery {
+			s.looked = now
+			s.look(now)
+		}
 	}
-	return s.config
+	return s.config.Load()
 }
 
-// look looks at the files; s.mu is held.
+// look looks at the files; s.looking is held.
 func (s *following) look(now time.Time) {
 	var wrong error
 	changed := false

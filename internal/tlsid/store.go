@@ -97,17 +97,21 @@ func (s *Store) keep(loaded map[files]*source) {
 // do not match may be about to be replaced one after the other, and a file that is cut short about to be written: look
 // again a moment later before telling anybody.
 func (s *Store) Refresh(now time.Time) (changed []check.TLS, errs []error) {
-	s.loading.Lock()
-	defer s.loading.Unlock()
+	s.mu.RLock()
+	before := maps.Clone(s.sources)
+	s.mu.RUnlock()
 	loaded := make(map[files]*source)
-	for _, f := range slices.SortedFunc(maps.Keys(s.sources), files.compare) {
-		src, err := s.sources[f].again(f, now)
+	for _, f := range slices.SortedFunc(maps.Keys(before), files.compare) { // nobody waits for these files
+		src, err := before[f].again(f, now)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		loaded[f] = src
 	}
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	maps.DeleteFunc(loaded, func(f files, _ *source) bool { return s.sources[f] != before[f] }) // read anew, or forgotten
 	s.keep(loaded)
 	for id, used := range s.users {
 		if slices.ContainsFunc(used, func(f files) bool { return s.renewed[f] }) {
