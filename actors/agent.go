@@ -122,7 +122,7 @@ func (a *agent) Receive(ctx actor.Context) {
 			a.answered(m)
 		}
 	case healthTold:
-		if m.incarnation == a.incarnation && m.err == nil {
+		if m.incarnation == a.incarnation && m.err == nil && a.greeting != nil {
 			a.healthTold(m.health)
 		}
 	case probeDue:

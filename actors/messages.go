@@ -56,13 +56,13 @@ type (
 	look struct{ waits waiter }
 	// lookDue: the watcher's timer → watcher.
 	lookDue struct{ incarnation uint64 }
-	// loaded: the watcher's call → watcher. No settings and no error mean that nothing changed.
+	// loaded: the watcher's call → watcher. Not applied and no error mean that nothing changed.
 	loaded struct {
 		incarnation uint64
-		settings    *Settings
+		applied     bool // root has the settings, and tells who waits
 		err         error
 	}
-	// reconfigure: watcher → root.
+	// reconfigure: the watcher's call → root.
 	reconfigure struct {
 		settings *Settings
 		waiters  []waiter
@@ -70,7 +70,7 @@ type (
 	}
 )
 
-// waiter is somebody who waits for the outcome of a reload; nil if nobody does. It has room for it.
+// waiter is somebody who waits for the outcome of a reload; nil if nobody does. It has room for one.
 type waiter chan<- error
 
 type (

@@ -34,8 +34,10 @@ func (r *root) reconfigure(ctx actor.Context, m reconfigure) {
 		tell(m.waiters, errStopping)
 		return
 	}
-	restart := r.env.config().Restart
+	before := r.env.config()
 	r.env.settings.Store(m.settings)
+	// What connections were made for.
+	anew := before.Poll.Interval != m.settings.Config.Poll.Interval || before.Spool.MaxBytes != m.settings.Config.Spool.MaxBytes
 	event := Reloaded{Config: m.settings.Config, Renewed: len(m.settings.Renewed), Err: m.err}
 	configured := make(map[string]bool, len(m.settings.Config.Agents))
 	for _, spec := range m.settings.Config.Agents {
@@ -58,7 +60,7 @@ func (r *root) reconfigure(ctx actor.Context, m reconfigure) {
 			event.Changed = append(event.Changed, spec.Name)
 			r.respec(c, spec)
 		}
-		if kept && slices.Contains(m.settings.Renewed, spec.TLS) {
+		if kept && (anew || slices.Contains(m.settings.Renewed, spec.TLS)) {
 			r.env.send(r.env.pid(c.name), renew{})
 		}
 	}
@@ -69,7 +71,7 @@ func (r *root) reconfigure(ctx actor.Context, m reconfigure) {
 		}
 	}
 	slices.Sort(event.Removed)
-	if restart != m.settings.Config.Restart {
+	if before.Restart != m.settings.Config.Restart {
 		for _, c := range r.children {
 			c.restarts.SetPolicy(r.env.restartPolicy())
 		}
@@ -124,9 +126,13 @@ func (r *root) left(ctx actor.Context, c *child) {
 	delete(r.falls, c.spec.Name)
 }
 
+// tell tells those who wait for a reload; who was told already is not told again.
 func tell(waiters []waiter, err error) {
 	for _, w := range waiters {
-		w <- err
+		select {
+		case w <- err:
+		default:
+		}
 	}
 }
 
@@ -147,6 +153,7 @@ func (a *agent) respec(spec *check.Agent) {
 		a.reconnect()
 		state := a.breaker.State()
 		a.breaker.Reset()
+		clear(a.resultless)
 		a.breakerMoved(state, "the agent was given another checker")
 	}
 	a.rest()
@@ -161,6 +168,10 @@ func sameChecker(a, b *check.Agent) bool {
 func (a *agent) reconnect() {
 	a.lookAway()
 	a.hangUp()
+	if a.greeting != nil {
+		a.greeting()
+		a.greeting = nil // what the old connection says counts no more
+	}
 	a.known, a.fresh = false, time.Time{}
 }
 
@@ -213,7 +224,12 @@ func (l *ledger) follow(cfg *config.Config, now time.Time) {
 		for i := range a.Checks {
 			switch c := &a.Checks[i]; {
 			case c.HasResults():
-				configured[sequenceKey{a.Name, c.Name}] = true
+				key := sequenceKey{a.Name, c.Name}
+				configured[key] = true
+				if run, owed := l.owed[key]; owed {
+					run.Agent, run.Check = a, c
+					l.owed[key] = run
+				}
 			case c.Confirm > 1:
 				confirmed[sequenceKey{a.Name, c.Name}] = true
 			}

@@ -471,3 +471,45 @@ func TestReloadTellsNamesakesApart(t *testing.T) {
 		w.want("core has", w.statusesOf("a000/c0", "a000/c1", "a001/c0", "a001/c1"), "up up up no_answer\nup up up up\n")
 	})
 }
+
+// Who waits for a reload is answered also if the watcher fails over its outcome; and the next incarnation reloads.
+func TestReloadOutlivesTheWatcher(t *testing.T) {
+	cfg := settings(2, 1, 2*time.Second, time.Second)
+	runChangeable(t, cfg, func(w *world, c *changeable) {
+		panicAtFirst[actors.ReloadFailed](w)
+		w.start()
+		w.pass(time.Second)
+		failure := errors.New("a slip")
+		c.fail.Store(&failure)
+		began := time.Now()
+		if err := w.sys.Reload(w.t.Context()); err == nil || time.Since(began) > time.Second {
+			t.Errorf("after %v the reload came to %v", time.Since(began), err)
+		}
+		if err := w.sys.Reload(w.t.Context()); err == nil || !strings.Contains(err.Error(), "try again") {
+			t.Errorf("a reload while the watcher is down: %v", err)
+		}
+		c.fail.Store(nil)
+		w.pass(time.Second)
+		w.reload(c, with(cfg, map[string]*check.Agent{"a001": nil}))
+		if told := seen[actors.Reloaded](w); len(told) != 1 || fmt.Sprint(told[0].Removed) != "[a001]" {
+			t.Errorf("told: %v", told)
+		}
+	})
+}
+
+// Another poll interval is another time in which a dead peer is to be found: connections are made anew.
+func TestReloadOfTheIntervalReconnects(t *testing.T) {
+	cfg := settings(2, 1, 2*time.Second, time.Second)
+	runChangeable(t, cfg, func(w *world, c *changeable) {
+		dials := countDials(w)
+		w.start()
+		w.pass(3 * time.Second)
+		other := *cfg
+		other.Poll.Interval = time.Second
+		w.reload(c, &other)
+		w.pass(3*time.Second - time.Millisecond)
+		if dials["a000 at 127.0.0.1:1"] != 2 || dials["a001 at 127.0.0.1:1"] != 2 {
+			t.Errorf("connections: %v", dials)
+		}
+	})
+}

@@ -97,7 +97,8 @@ type Settings struct {
 	Config *config.Config
 	// Identity is who reports.
 	Identity wire.Identity
-	// Renewed are the TLS identities whose files changed: connections with them are made again.
+	// Renewed are the TLS identities whose files changed: connections with them are made again, as all are when the poll
+	// interval or what can be kept of results changes.
 	Renewed []check.TLS
 }
 
@@ -126,6 +127,8 @@ type env struct {
 	// turn is full while a call reads the spool's oldest report, delivers it or lets it go: one at a time, also
 	// when the reporter was restarted while its predecessor's is under way.
 	turn chan struct{}
+	// loading is full while settings are loaded: one load at a time, also after the watcher was restarted.
+	loading chan struct{}
 	// workers do what actors do, and what is done on their behalf; calls are the latter.
 	workers workers
 	calls   sync.WaitGroup
@@ -154,7 +157,7 @@ func Start(o Options) (*System, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &env{
 		Boot: o.Boot, Dial: o.Dial, Core: o.Core, Spool: o.Spool, State: o.State, Observe: o.Observe, load: o.Load,
-		turn: make(chan struct{}, 1), ctx: ctx, cancel: cancel, began: time.Now(),
+		turn: make(chan struct{}, 1), loading: make(chan struct{}, 1), ctx: ctx, cancel: cancel, began: time.Now(),
 	}
 	e.settings.Store(&Settings{Config: o.Config, Identity: o.Identity})
 	e.system = actor.NewActorSystem(

@@ -84,8 +84,9 @@ func (w *watcher) load() {
 	w.loading, w.changed = true, time.Time{}
 	w.waiters, w.next = w.next, nil
 	m := loaded{incarnation: w.incarnation}
+	waiters := w.waiters
 	w.env.call(w.self, func() any {
-		m.settings, m.err = w.env.load(w.env.ctx, w.env.config())
+		m.applied, m.err = w.env.loadSettings(waiters)
 		return m
 	}, func(err error) any {
 		m.err = err
@@ -93,25 +94,39 @@ func (w *watcher) load() {
 	})
 }
 
+// loadSettings loads settings and hands them to root, with those who wait for that; false if there are none. The watcher may
+// have failed by then: what was loaded is in effect all the same, because it is not told again.
+func (e *env) loadSettings(waiters []waiter) (applied bool, err error) {
+	select {
+	case e.loading <- struct{}{}:
+		defer func() { <-e.loading }()
+	case <-e.ctx.Done():
+		return false, errStopping
+	}
+	settings, err := e.load(e.ctx, e.config())
+	if settings != nil {
+		e.send(e.root, reconfigure{settings: settings, waiters: waiters, err: err})
+	}
+	return settings != nil, err
+}
+
 func (w *watcher) loaded(m loaded) {
-	waiters := w.waiters
-	w.loading, w.waiters = false, nil
+	w.loading = false
 	before := w.failure
 	w.failure = ""
 	if m.err != nil {
 		w.failure = m.err.Error()
 	}
-	switch asked := len(waiters) > 0; { // the same again is told only to those who asked
+	switch asked := len(w.waiters) > 0; { // the same again is told only to those who asked
 	case m.err != nil && (w.failure != before || asked):
 		w.env.Observe(ReloadFailed{Err: m.err})
-	case m.err == nil && m.settings == nil && (before != "" || asked):
+	case m.err == nil && !m.applied && (before != "" || asked):
 		w.env.Observe(Reloaded{Config: w.env.config()})
 	}
-	if m.settings == nil {
-		tell(waiters, m.err)
-	} else {
-		w.env.send(w.env.root, reconfigure{settings: m.settings, waiters: waiters, err: m.err})
+	if !m.applied {
+		tell(w.waiters, m.err)
 	}
+	w.waiters = nil
 	if len(w.next) > 0 {
 		w.load()
 	} else {

@@ -72,7 +72,7 @@ func runCommand() *cobra.Command {
 			case <-running.Done():
 			}
 		}
-		log.Info().Stringer("shutdown_timeout", d.ShutdownTimeout()).Msg("stopping")
+		d.Log().Info().Stringer("shutdown_timeout", d.ShutdownTimeout()).Msg("stopping")
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), d.ShutdownTimeout())
 		defer cancel()
 		return d.Stop(ctx)

@@ -189,14 +189,23 @@ func (d *Daemon) Stop(ctx context.Context) error {
 
 func (d *Daemon) tellStopped() {
 	kept, _ := d.queue.Kept()
+	log := d.Log()
 	switch {
 	case kept == 0:
-		d.o.Log.Info().Msg("poller stopped; nothing is left to deliver")
+		log.Info().Msg("poller stopped; nothing is left to deliver")
 	case d.queue.disk != nil:
-		d.o.Log.Info().Int("kept", kept).Str("spool", d.queue.dir).Msg("poller stopped; these reports are kept, and delivered after the next start")
+		log.Info().Int("kept", kept).Str("spool", d.queue.dir).Msg("poller stopped; these reports are kept, and delivered after the next start")
 	default:
-		d.o.Log.Error().Int("kept", kept).Msg("poller stopped before core had taken all; these reports were kept in memory and are lost")
+		log.Error().Int("kept", kept).Msg("poller stopped before core had taken all; these reports were kept in memory and are lost")
 	}
+}
+
+// Log is the log at the level that the configuration has by now.
+func (d *Daemon) Log() *zerolog.Logger {
+	d.tell.mu.Lock()
+	defer d.tell.mu.Unlock()
+	log := d.tell.log
+	return &log
 }
 
 // AdminAddress returns where the admin server listens; empty if it does not.

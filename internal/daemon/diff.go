@@ -133,14 +133,10 @@ func (d *Daemon) difference(from fs.FS) Difference {
 		out.Problems = problems(loaded.Err)
 		return out
 	}
+	out.Warnings = append(out.Warnings, loaded.Config.Skipped...)
 	now := d.present.Load().config
 	out.Text = config.Compare(now, loaded.Config).String()
-	var refused []error
-	refused = append(refused, mayReplace(now, loaded.Config))
-	if d.o.Dial == nil {
-		refused = append(refused, checkDescriptors(loaded.Config.Agents, descriptors()))
-	}
-	if err := errors.Join(refused...); err != nil {
+	if err := errors.Join(mayReplace(now, loaded.Config), d.mayConnect(loaded.Config)); err != nil {
 		out.Problems = problems(err)
 	}
 	return out

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/serviceradar/poller/actors"
@@ -22,6 +24,9 @@ type queue struct {
 	boot   string        // differs from those of all earlier processes
 	// state is what the last process left.
 	state map[string]string
+	// next is the configuration to go by; whoever takes it holds adopting.
+	next     atomic.Pointer[config.Config]
+	adopting sync.Mutex
 	// holding tells what is kept, and waits for no disk.
 	holding func() spool.Holding
 }
@@ -46,7 +51,19 @@ func openQueue(cfg *config.Config, stateDir string, synced func(time.Duration), 
 }
 
 // reconfigure goes by other bounds, and forgets where the results of checks stand that there are no more.
+// Nobody waits for it: the disk may not answer.
 func (q *queue) reconfigure(cfg *config.Config) {
+	if q.next.Swap(cfg) != nil {
+		return // somebody is about to take what was there, and takes this
+	}
+	go func() {
+		q.adopting.Lock()
+		defer q.adopting.Unlock()
+		q.adopt(q.next.Swap(nil))
+	}()
+}
+
+func (q *queue) adopt(cfg *config.Config) {
 	if q.disk != nil {
 		q.disk.SetBounds(spoolBounds(cfg))
 		q.disk.Retain(configured(cfg))
@@ -88,7 +105,11 @@ func (q *queue) close(ctx context.Context) error {
 		ctx = extended
 	}
 	closed := make(chan error, 1)
-	go func() { closed <- q.disk.Close() }()
+	go func() {
+		q.adopting.Lock() // for what still goes on
+		defer q.adopting.Unlock()
+		closed <- q.disk.Close()
+	}()
 	select {
 	case err := <-closed:
 		if err != nil {

@@ -32,6 +32,8 @@ func TestCloseOfAHungDisk(t *testing.T) {
 		}
 	}()
 	<-hung
+	q.reconfigure(cfg) // which is for later
+	q.reconfigure(cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := q.close(ctx); err == nil || !strings.HasPrefix(err.Error(), "close the spool in "+SpoolDirectory(cfg.StateDir)+": the disk does not answer") {
