@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -9,8 +10,6 @@ import (
 )
 
 const (
-	// maxProbe bounds the health check of a probe.
-	maxProbe = 2 * time.Second
 	// The first probe makes a new connection, because the old one may be dead without anybody having said
 	// so. It may also lead to one of several that hangs, and so there is another soon; but one for each
 	// probe would make a checker that hangs several times as dear as a sound one; the next ones come late.
@@ -29,9 +28,11 @@ type probing struct {
 	// fresh is when a probe makes a new connection again, and gap how long it is from that to the next time.
 	fresh time.Time
 	gap   time.Duration
-	// looking ends the probe that is under way, whose stamp is in lookingFor; nil and 0 if there is none.
+	// looking ends the probe that is under way, whose stamp is in lookingFor; nil and 0 if there is none. Asks says that
+	// it has a connection, and has asked.
 	looking    context.CancelFunc
 	lookingFor uint64
+	asks       *atomic.Bool
 }
 
 // forgetLooks begins anew, for the next time that the breaker opens.
@@ -55,6 +56,12 @@ func (a *agent) look() {
 		return
 	}
 	a.probeLater()
+	// A checker that hangs has until now to answer. To give up the last question and to put the next one are then one
+	// wake-up, and one packet.
+	if a.looking != nil && a.asks.Load() {
+		a.lookAway()
+		a.missed()
+	}
 	// Without health checks connecting is all that there is to look at, and an old connection shows nothing.
 	if now := time.Now(); !now.Before(a.fresh) || a.found && a.spec.HealthService == check.NoHealth {
 		a.lookAway()
@@ -74,15 +81,16 @@ func (a *agent) look() {
 func (a *agent) startLook() {
 	client, probe := a.client, a.env.config().Breaker.Probe
 	ctx, cancel := context.WithTimeout(a.env.ctx, max(probe, laterGap))
-	n := a.probes
-	a.looking, a.lookingFor = cancel, n
+	n, asks := a.probes, new(atomic.Bool)
+	a.looking, a.lookingFor, a.asks = cancel, n, asks
 	client.calls.Add(1)
 	a.env.call(a.self, func() any {
 		defer client.calls.Done()
 		defer cancel()
 		m := probed{incarnation: a.incarnation, n: n}
 		if m.err = client.Connect(ctx); m.err == nil {
-			ctx, cancel := context.WithTimeout(ctx, min(probe, maxProbe))
+			asks.Store(true)
+			ctx, cancel := context.WithTimeout(ctx, probe+probe/probeMoments) // the next probe comes before
 			defer cancel()
 			m.health, m.err = client.Health(ctx)
 		}
@@ -103,13 +111,22 @@ func (a *agent) probed(m probed) {
 		return // it was looked away from
 	}
 	a.looking, a.lookingFor = nil, 0
-	if a.found && m.err != nil {
+	if m.err != nil {
+		a.missed()
+		return
+	}
+	a.found = true
+	before := a.breaker.State()
+	a.breaker.Probed(true)
+	a.breakerMoved(before, "the checker answers again, health: "+m.health)
+}
+
+// missed takes a probe that did not find the checker.
+func (a *agent) missed() {
+	if a.found {
 		a.fresh = time.Time{} // the connection worked; maybe only that is lost
 	}
-	a.found = m.err == nil
-	before := a.breaker.State()
-	a.breaker.Probed(a.found)
-	a.breakerMoved(before, "the checker answers again, health: "+m.health)
+	a.found = false
 }
 
 func (a *agent) healthTold(health string) {

@@ -93,6 +93,41 @@ func TestProbeWaitsForItsConnection(t *testing.T) {
 	})
 }
 
+// TestProbeHasUntilTheNext: a checker may take its time to answer for its health; one that does not answer is given up in the
+// moment in which it is asked again.
+func TestProbeHasUntilTheNext(t *testing.T) {
+	run(t, settings(1, 5, 10*time.Second, time.Second), func(w *world) {
+		began := time.Now()
+		var asked, ended []time.Duration
+		takes := time.Hour
+		c := w.checkers["a000"]
+		c.ask = hang
+		c.health = func(ctx context.Context) (string, error) {
+			var after time.Duration
+			c.set(func(*checker) { asked, after = append(asked, time.Since(began)), takes })
+			select {
+			case <-time.After(after):
+				return "SERVING", nil
+			case <-ctx.Done():
+				c.set(func(*checker) { ended = append(ended, time.Since(began)) })
+				return "", ctx.Err()
+			}
+		}
+		w.start()
+		w.pass(17 * time.Second) // the breaker opens after 1 s
+		c.set(func(c *checker) {
+			if len(asked) != 5 || !slices.Equal(ended, asked[1:]) {
+				t.Errorf("asked at %v, given up at %v", asked, ended)
+			}
+			takes, c.ask = 2900*time.Millisecond, up
+		})
+		w.pass(15 * time.Second)
+		if said := string(w.core.all()[3].req.GetServices()[0].GetMessage()); strings.Contains(said, "circuit_open") {
+			t.Errorf("though its health is answered within breaker.probe: %s", said)
+		}
+	})
+}
+
 // TestProbesWithoutHealth: where nobody is asked for health, only a new connection shows anything.
 func TestProbesWithoutHealth(t *testing.T) {
 	cfg := settings(1, 5, 10*time.Second, time.Second)

@@ -193,7 +193,7 @@ func (c *call) answered() bool {
 
 func (c *call) took() time.Duration { return time.Since(c.began).Round(time.Millisecond) }
 
-// deadlineSlack is how far the checker's idea of our deadline may be ahead of ours; evenStep of that is our own doing.
+// deadlineSlack is how far the checker's idea of our deadline may be ahead of ours.
 const deadlineSlack = 50 * time.Millisecond
 
 // timeIsUp tells whether a context's deadline has passed, or is about to: the server keeps the same

@@ -7,8 +7,8 @@ import (
 
 // even is a context whose deadline a checker is told in even steps. gRPC tells it with each call, and each value that is told
 // both ends of the connection remember (HPACK), up to 4 KiB of them: if all differ that is by far the most that an idle
-// connection takes. The deadline itself stays as it is; the checker's is before it by less than a hundredth, which is within
-// deadlineSlack.
+// connection takes. The deadline itself stays as it is; the checker's is at most a step after it. Not before it: when all calls to a
+// checker that hangs run out at the same time, its server would say so of each, which takes more than to give them up.
 type even struct{ context.Context }
 
 const (
@@ -16,13 +16,13 @@ const (
 	evenFrom = 100 * evenStep // of less than that, a step would be much
 )
 
-// Deadline returns the deadline, or one shortly before it that is some steps from now. gRPC asks in the moment in which it
+// Deadline returns the deadline, or one shortly after it that is some steps from now. gRPC asks in the moment in which it
 // writes how long that is.
 func (e even) Deadline() (time.Time, bool) {
 	deadline, ok := e.Context.Deadline()
 	now := time.Now()
 	if left := deadline.Sub(now); ok && left >= evenFrom {
-		return now.Add(left.Truncate(evenStep)), true
+		return now.Add(left.Truncate(evenStep) + evenStep), true
 	}
 	return deadline, ok
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/serviceradar/poller/internal/check"
 )
 
-// TestEvenDeadline: it is told early by less than a step, and not at all late; of a short one nothing is taken away.
+// TestEvenDeadline: it is told late by a step at most, and not at all early; a short one as it is.
 func TestEvenDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, tt := range []struct{ left, told time.Duration }{
-			{5 * time.Second, 5 * time.Second},
-			{5*time.Second - time.Microsecond, 4990 * time.Millisecond},
-			{5*time.Second - evenStep, 4990 * time.Millisecond},
-			{evenFrom, evenFrom},
+			{5 * time.Second, 5*time.Second + evenStep},
+			{5*time.Second - time.Microsecond, 5 * time.Second},
+			{5*time.Second - evenStep, 5 * time.Second},
+			{evenFrom, evenFrom + evenStep},
 			{evenFrom - 1, evenFrom - 1},
 			{time.Millisecond, time.Millisecond},
 			{-time.Second, -time.Second},
