@@ -78,7 +78,9 @@ const sound = `
 	poller_runs_total{type="port", result="failed", reason="overrun"} 0x120
 	poller_reports_dropped_total{cause="no_room"} 0x120
 	poller_spool_oldest_report_age_seconds 0x120
+	poller_spool_max_age_seconds 604800x120
 	poller_spool_bytes 4096x120
+	poller_spool_max_bytes 1073741824x120
 	poller_spool_failures_total{operation="append"} 0x120
 	poller_deliveries_total{outcome="delivered"} 0+2x120
 	poller_deliveries_total{outcome="retry"} 0x120
@@ -107,7 +109,9 @@ var spoiled = []struct{ with, fires string }{
 	{`poller_reports_dropped_total{cause="no_room"} 0x115 7x5`, "PollerReportsLost"},
 	{`poller_spool_oldest_report_age_seconds 0+60x120`, "PollerSpoolOld"},
 	{`poller_spool_oldest_report_age_seconds 550000x120`, "PollerSpoolNearlyTooOld PollerSpoolOld"},
+	{"poller_spool_max_age_seconds 600x120\npoller_spool_oldest_report_age_seconds 550x120", "PollerSpoolNearlyTooOld"},
 	{`poller_spool_bytes 600000000x120`, "PollerSpoolLarge"},
+	{"poller_spool_max_bytes 2147483648x120\npoller_spool_bytes 600000000x120", ""},
 	{`poller_spool_failures_total{operation="append"} 0x110 0+1x10`, "PollerSpoolFailing"},
 	{"poller_deliveries_total{outcome=\"delivered\"} 50x120\npoller_deliveries_total{outcome=\"retry\"} 0+1x120", "PollerDeliveriesFailing"},
 	{`poller_deliveries_total{outcome="retry"} 0+1x120`, ""}, // some are delivered

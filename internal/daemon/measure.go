@@ -34,6 +34,7 @@ func (d *Daemon) newMeasurer(cfg *config.Config) measurer {
 		Sources: d.sources,
 	})}
 	m.Agents(cfg.Agents)
+	m.SpoolBounds(cfg.Spool.MaxBytes, cfg.Spool.MaxAge)
 	m.ConfigLoaded(cfg.Hash(), time.Now())
 	return m
 }
@@ -72,6 +73,7 @@ func (m measurer) observe(event actors.Event) {
 	case actors.Reloaded:
 		m.PerCheck(e.Config.Metrics.PerCheck)
 		m.Agents(e.Config.Agents)
+		m.SpoolBounds(e.Config.Spool.MaxBytes, e.Config.Spool.MaxAge)
 		if e.Err == nil {
 			m.ConfigLoaded(e.Config.Hash(), time.Now())
 		}

@@ -176,6 +176,7 @@ func TestReloadOfSettings(t *testing.T) {
 		f.more = "max_in_flight = 1\n[spool]\nmax_bytes = \"3MiB\"\n[breaker]\nfailures = 1\n[restart]\nbudget = 3\n" + agents("a", 3, 1, "127.2.0.1:1")
 		w.reload()
 		w.pass(1500 * time.Millisecond)
+		w.wantSamples(map[string]string{`poller_spool_max_bytes`: "3.145728e+06", `poller_spool_max_age_seconds`: "604800"})
 		if n := len(w.reports()); n != 4 { // at 0, 2, 3 and 4 s
 			t.Errorf("core has %d reports, want 4", n)
 		}

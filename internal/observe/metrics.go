@@ -58,6 +58,8 @@ type Metrics struct {
 	spoolFailures    *prometheus.CounterVec
 	asideDropped     prometheus.Counter
 	fsyncDuration    prometheus.Histogram
+	spoolMaxBytes    prometheus.Gauge
+	spoolMaxAge      prometheus.Gauge
 
 	agents, checks       prometheus.Gauge
 	configHash           prometheus.Gauge
@@ -125,6 +127,8 @@ func NewMetrics(from MetricsSources) *Metrics {
 		spoolFailures: r.counters("spool_failures_total", "Tries to keep a report (append), or to read the oldest (read), that failed and are repeated.", "operation", "append", "read"),
 		asideDropped:  r.counter("spool_aside_dropped_total", "Reports set aside that were dropped for want of room or because of their age."),
 		fsyncDuration: r.histogram("spool_fsync_duration_seconds", "How long each fsync of the spool took, of a file or its directory.", .001, .005, .025, .1, .5, 2.5),
+		spoolMaxBytes: r.gauge("spool_max_bytes", "How many bytes of reports may be kept for core: spool.max_bytes."),
+		spoolMaxAge:   r.gauge("spool_max_age_seconds", "How long a report may be kept for core: spool.max_age."),
 
 		agents:               r.gauge("agents", "Agents in the configuration that is in effect."),
 		checks:               r.gauge("checks", "Checks in the configuration that is in effect."),
@@ -350,6 +354,12 @@ func (m *Metrics) AsideDropped() { m.asideDropped.Inc() }
 
 // Synced tells how long an fsync of the spool took.
 func (m *Metrics) Synced(took time.Duration) { m.fsyncDuration.Observe(took.Seconds()) }
+
+// SpoolBounds tells how many bytes of reports may be kept for core, and for how long, from now on.
+func (m *Metrics) SpoolBounds(maxBytes int64, maxAge time.Duration) {
+	m.spoolMaxBytes.Set(float64(maxBytes))
+	m.spoolMaxAge.Set(maxAge.Seconds())
+}
 
 // TLSExpiry tells when the certificate that was loaded from a file expires; the zero time that the file is in use no more.
 func (m *Metrics) TLSExpiry(file string, notAfter time.Time) {

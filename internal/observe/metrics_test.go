@@ -90,6 +90,7 @@ func everything() *observe.Metrics {
 	m.AsideDropped()
 	m.Synced(time.Millisecond)
 	m.TLSExpiry("/etc/poller/poller.pem", time.Unix(2e9, 0))
+	m.SpoolBounds(8192, time.Hour)
 	m.ConfigLoaded("0100000000000000", time.Unix(1e9, 0))
 	return m
 }
@@ -316,6 +317,7 @@ func TestOfTheProcess(t *testing.T) {
 			`poller_ready{condition="core"}`: "1", `poller_ready{condition="queue"}`: "0",
 			`poller_checker_connections`: "3",
 			`poller_spool_reports`:       "1", `poller_spool_bytes`: "4096", `poller_spool_oldest_report_age_seconds`: "60",
+			`poller_spool_max_bytes`: "8192", `poller_spool_max_age_seconds`: "3600",
 			`poller_spool_fsync_duration_seconds_sum`: "0.001",
 			`poller_config_hash`:                      "1.099511627776e+12", `poller_config_last_reload_successful`: "0",
 			`poller_config_last_reload_success_timestamp_seconds`: "1e+09",
