@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -40,11 +41,9 @@ func serveCommand() *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve the checks http and port until SIGTERM or SIGINT",
+		Short: "Serve the built-in checks until SIGTERM or SIGINT",
 		Long: "Serves the checks until SIGTERM or SIGINT; then checks under way may finish for the time of\n" +
-			"--stop-timeout. A second signal ends it at once.\n\n" +
-			"  http  details: a URL; available if it answers with a status from 200 to 399\n" +
-			"  port  details: host:port; available if the TCP port accepts connections\n\n" +
+			"--stop-timeout. A second signal ends it at once.\n\n" + kinds() + "\n" +
 			"Anybody who can reach the address may have targets looked at from this machine: where it is not\n" +
 			"loopback, give a certificate, its key, and the authorities of the pollers' certificates.",
 		Args: cobra.NoArgs,
@@ -69,8 +68,11 @@ func serve(ctx context.Context, logTo io.Writer, s settings) error {
 	if err != nil {
 		return err
 	}
-	return sdk.Serve(ctx, s.listen,
-		[]sdk.Check{probed("http", probe.HTTP), probed("port", probe.Port)},
+	var checks []sdk.Check
+	for _, kind := range probe.Kinds() {
+		checks = append(checks, probed(kind))
+	}
+	return sdk.Serve(ctx, s.listen, checks,
 		sdk.TLS(s.cert, s.key, s.ca),
 		sdk.Logger(slog.New(zerolog.NewSlogHandler(log))),
 		sdk.MaxInFlight(s.maxInFlight),
@@ -78,10 +80,19 @@ func serve(ctx context.Context, logTo io.Writer, s settings) error {
 	)
 }
 
+// kinds lists the kinds of checks and what their details are.
+func kinds() string {
+	var b strings.Builder
+	for _, kind := range probe.Kinds() {
+		_, _ = fmt.Fprintf(&b, "  %-8s  %s\n", kind.Type, kind.Details)
+	}
+	return b.String()
+}
+
 // probed makes a check of a probe.
-func probed(checkType string, look probe.Func) sdk.Check {
-	return sdk.Func(checkType, func(ctx context.Context, r sdk.Request) (sdk.Answer, error) {
-		found, err := look(ctx, probe.Target{Details: r.Details, Port: r.Port})
+func probed(kind probe.Kind) sdk.Check {
+	return sdk.Func(kind.Type, func(ctx context.Context, r sdk.Request) (sdk.Answer, error) {
+		found, err := kind.Look(ctx, probe.Target{Details: r.Details, Port: r.Port})
 		if err != nil {
 			return sdk.Answer{}, err
 		}

@@ -1,4 +1,4 @@
-// Package probe looks at targets: one file for each protocol, one signature for all.
+// Package probe looks at targets: one file for each protocol, one signature for all, and Kinds lists them.
 //
 // Guarantees:
 //   - A probe ends when its context does, leaves no goroutine and no connection behind, and keeps
@@ -6,7 +6,8 @@
 //   - A target that is down is a Result, with the reason as {"error": …}. An error means that the
 //     question makes no sense (a URL without a host, a port out of range) or was taken back.
 //   - What is read of a target is bounded.
-//   - User names, passwords, query strings and fragments of URLs appear in no result and no error.
+//   - User names, passwords, query strings and fragments of URLs appear in no result and no error. What a target has to be
+//     shown as proof stands in Settings, and is shown only to hosts that it is for.
 //
 // All probes are safe to call from any goroutine.
 package probe
@@ -29,12 +30,14 @@ type Func func(ctx context.Context, target Target) (Result, error)
 
 // Target is what to look at.
 type Target struct {
-	// Details is the target in the probe's own form.
+	// Details is the target in the probe's own form, or a JSON object with it as "target" and more beside it.
 	Details string
 	// Port is the target's port if Details has none.
 	Port int32
 	// RootCAs are the authorities for the target's certificate; nil means the system's.
 	RootCAs *x509.CertPool
+	// Settings are the checker's; nil has nothing.
+	Settings *Settings
 }
 
 // Result is what a probe found.

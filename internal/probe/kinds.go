@@ -1,0 +1,19 @@
+package probe
+
+// Kind is a kind of check.
+type Kind struct {
+	// Type is what pollers ask for, as type in a check.
+	Type string
+	// Details says what its details are, for people.
+	Details string
+	// Look is the probe.
+	Look Func
+}
+
+// Kinds returns all that there are, sorted by type.
+func Kinds() []Kind {
+	return []Kind{
+		{"http", "a URL; available if it answers with a status from 200 to 399", HTTP},
+		{"port", "host:port; available if the TCP port accepts connections", Port},
+	}
+}

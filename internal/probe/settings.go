@@ -1,0 +1,70 @@
+package probe
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Settings are what the one who runs the checker has set down for probes, in its own file: pollers may name what is
+// here, and never see it. The zero Settings have nothing.
+type Settings struct {
+	Credentials map[string]Credentials
+	Commands    map[string]Command
+}
+
+// Credentials are what a probe shows to targets.
+type Credentials struct {
+	// Username and Password, or Token.
+	Username, Password, Token string
+	// Hosts are whom they may be shown to: addresses, networks (10.0.0.0/8), or patterns of names (*.db.example). Whoever
+	// may ask the checker names the target, and must not be able to have them sent to a host of their own.
+	Hosts []string
+}
+
+// Command is a program that a probe may run, with all its arguments: no shell has a part in it.
+type Command struct {
+	Args []string
+}
+
+// credentials returns those of a name, for a host without its port. Empty is no name, and gives none.
+func (s *Settings) credentials(name, host string) (Credentials, error) {
+	if name == "" {
+		return Credentials{}, nil
+	}
+	c, ok := s.find(name)
+	if !ok {
+		return Credentials{}, fmt.Errorf("credentials %q: the checker's file has none of that name: add [credentials.%s] there", name, name)
+	}
+	if !slices.ContainsFunc(c.Hosts, func(pattern string) bool { return matchesHost(pattern, host) }) {
+		return Credentials{}, fmt.Errorf("credentials %q are not for the host %q: add it to their hosts in the checker's file", name, host)
+	}
+	return c, nil
+}
+
+func (s *Settings) find(name string) (Credentials, bool) {
+	if s == nil {
+		return Credentials{}, false
+	}
+	c, ok := s.Credentials[name]
+	return c, ok
+}
+
+// matchesHost tells whether a pattern of Credentials.Hosts is of a host, a name or an address.
+func matchesHost(pattern, host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if network, err := netip.ParsePrefix(pattern); err == nil {
+			return network.Contains(ip.Unmap())
+		}
+		same, err := netip.ParseAddr(pattern)
+		return err == nil && same.Unmap() == ip.Unmap()
+	}
+	if net.ParseIP(pattern) != nil {
+		return false
+	}
+	matched, err := path.Match(strings.ToLower(pattern), strings.ToLower(strings.TrimSuffix(host, ".")))
+	return err == nil && matched
+}
