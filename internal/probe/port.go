@@ -47,7 +47,7 @@ func hostPort(target Target) (string, int32, error) {
 	if err != nil {
 		// No port in it, or an IPv6 address without brackets, which can't have one.
 		host = strings.TrimSuffix(strings.TrimPrefix(details, "["), "]")
-		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
+		if strings.ContainsAny(host, ":[]") && net.ParseIP(host) == nil {
 			return "", 0, fmt.Errorf("target %q: it is not host:port: write 10.0.0.1:22, host.example:22 or [2001:db8::1]:22", details)
 		}
 		text = strconv.Itoa(int(target.Port))

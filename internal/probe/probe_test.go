@@ -120,6 +120,7 @@ func TestHostPort(t *testing.T) {
 		{Target{Details: "host:ssh"}, "", 0, `its port is "ssh"`},
 		{Target{Details: "host", Port: -1}, "", 0, `its port is "-1"`},
 		{Target{Details: "host:22:23"}, "", 0, "it is not host:port"},
+		{Target{Details: "host[", Port: 22}, "", 0, "it is not host:port"},
 		{Target{Details: "host:22", Port: 23}, "", 0, "port 23 is given apart from it"},
 	} {
 		host, port, err := hostPort(test.target)
