@@ -14,6 +14,7 @@ type Kind struct {
 func Kinds() []Kind {
 	return []Kind{
 		{"http", "a URL; available if it answers with a status from 200 to 399", HTTP},
+		{"icmp", "a host; available if it answers to pings", ICMP},
 		{"port", "host:port; available if the TCP port accepts connections", Port},
 	}
 }
