@@ -13,6 +13,7 @@ type Kind struct {
 // Kinds returns all that there are, sorted by type.
 func Kinds() []Kind {
 	return []Kind{
+		{"dns", "a name; available if its server answers, and as expected", DNS},
 		{"http", "a URL; available if it answers with a status from 200 to 399", HTTP},
 		{"icmp", "a host; available if it answers to pings", ICMP},
 		{"port", "host:port; available if the TCP port accepts connections", Port},

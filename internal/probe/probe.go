@@ -58,6 +58,14 @@ func result(available bool, took time.Duration, message any) (Result, error) {
 	return Result{Available: available, Message: data, ResponseTime: took}, nil
 }
 
+// excerpt is what is told of a text that a target sent: at most so many bytes of it.
+func excerpt(text string, most int) string {
+	if len(text) > most {
+		text = text[:most] + "…"
+	}
+	return strings.ToValidUTF8(text, "")
+}
+
 // explain says why a connection failed, and what to look at. It leaves out the address and
 // whatever a URL holds; the caller says what was tried.
 func explain(err error, took time.Duration) string {
