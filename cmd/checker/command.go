@@ -92,7 +92,7 @@ func kinds() string {
 // probed makes a check of a probe.
 func probed(kind probe.Kind) sdk.Check {
 	return sdk.Func(kind.Type, func(ctx context.Context, r sdk.Request) (sdk.Answer, error) {
-		found, err := kind.Look(ctx, probe.Target{Details: r.Details, Port: r.Port})
+		found, err := kind.Look(ctx, probe.Target{Name: r.Name, Details: r.Details, Port: r.Port})
 		if err != nil {
 			return sdk.Answer{}, err
 		}

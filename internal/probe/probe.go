@@ -30,6 +30,8 @@ type Func func(ctx context.Context, target Target) (Result, error)
 
 // Target is what to look at.
 type Target struct {
+	// Name is the check's name in the poller's configuration.
+	Name string
 	// Details is the target in the probe's own form, or a JSON object with it as "target" and more beside it.
 	Details string
 	// Port is the target's port if Details has none.
