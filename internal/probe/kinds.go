@@ -18,5 +18,6 @@ func Kinds() []Kind {
 		{"http", "a URL; available if it answers with a status from 200 to 399", HTTP},
 		{"icmp", "a host; available if it answers to pings", ICMP},
 		{"port", "host:port; available if the TCP port accepts connections", Port},
+		{"process", "the name of a process; available if it runs on the checker's machine", Process},
 	}
 }
