@@ -19,5 +19,6 @@ func Kinds() []Kind {
 		{"icmp", "a host; available if it answers to pings", ICMP},
 		{"port", "host:port; available if the TCP port accepts connections", Port},
 		{"process", "the name of a process; available if it runs on the checker's machine", Process},
+		{"sysmon", "nothing; CPUs, memory and disks of the checker's machine, available if within limits", Sysmon},
 	}
 }
