@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/json"
 	"net"
 	"net/netip"
 	"strings"
@@ -53,13 +54,19 @@ func addressHost(address string) string {
 // may be anything: a process, a network, a query.
 var namesHosts = map[string]bool{
 	"port": true, "tcp": true, "icmp": true, "ping": true, "http": true, "https": true, "tls": true,
-	"dns": true, "snmp": true, "grpc": true, "ssh": true,
+	"dns": true, "snmp": true, "grpc": true, "ssh": true, "postgres": true, "mysql": true, "redis": true,
 }
 
 // targetHost returns the address or the name of the host in a check's details, as host:port, URL,
-// literal address or name; empty if there is none.
+// literal address or name; empty if there is none. Details with more to say than the target are an object that has it as
+// "target", as the built-in checks take them.
 func targetHost(c *check.Check) string {
 	target := strings.TrimSpace(c.Details)
+	if strings.HasPrefix(target, "{") {
+		var more struct{ Target string }
+		_ = json.Unmarshal([]byte(target), &more) // what is no JSON has no target
+		target = strings.TrimSpace(more.Target)
+	}
 	if target == "" || c.Type == "process" {
 		return ""
 	}
