@@ -80,21 +80,34 @@ func NewCA(t testing.TB, opts ...Option) *CA {
 func (ca *CA) Issue(t testing.TB, name string, opts ...Option) check.TLS {
 	t.Helper()
 	key := newKey(t)
+	return issue(t, newTemplate(t, name, opts), key, ca.cert, ca.key, ca.File)
+}
+
+// SelfSigned makes one that no authority issued. The identity returned has no file of authorities.
+func SelfSigned(t testing.TB, name string, opts ...Option) check.TLS {
+	t.Helper()
+	key := newKey(t)
 	template := newTemplate(t, name, opts)
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
+	return issue(t, template, key, template, key, "")
+}
+
+// issue makes a certificate of a template that another one and its key sign.
+func issue(t testing.TB, template *x509.Certificate, key *ecdsa.PrivateKey, by *x509.Certificate, byKey *ecdsa.PrivateKey, caFile string) check.TLS {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, by, key.Public(), byKey)
 	if err != nil {
-		t.Fatalf("issue a certificate for %s: %v", name, err)
+		t.Fatalf("issue a certificate for %s: %v", template.Subject.CommonName, err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatalf("encode the key of %s: %v", name, err)
+		t.Fatalf("encode the key of %s: %v", template.Subject.CommonName, err)
 	}
 	dir := t.TempDir()
 	id := check.TLS{
 		Mode:     check.TLSMutual,
 		CertFile: filepath.Join(dir, "cert.pem"),
 		KeyFile:  filepath.Join(dir, "key.pem"),
-		CAFile:   ca.File,
+		CAFile:   caFile,
 	}
 	writePEM(t, id.CertFile, "CERTIFICATE", der)
 	writePEM(t, id.KeyFile, "PRIVATE KEY", keyDER)
