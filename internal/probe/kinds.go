@@ -20,5 +20,6 @@ func Kinds() []Kind {
 		{"port", "host:port; available if the TCP port accepts connections", Port},
 		{"process", "the name of a process; available if it runs on the checker's machine", Process},
 		{"sysmon", "nothing; CPUs, memory and disks of the checker's machine, available if within limits", Sysmon},
+		{"tls", "host:port; available if the certificate there is accepted, and long enough", TLS},
 	}
 }

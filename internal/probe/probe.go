@@ -25,6 +25,13 @@ import (
 	"time"
 )
 
+const (
+	// maxReply is how much is read of what a port says, in bytes.
+	maxReply = 16 << 10
+	// maxQuote is how much is told of what a target said, in bytes.
+	maxQuote = 200
+)
+
 // Func is what every probe is.
 type Func func(ctx context.Context, target Target) (Result, error)
 
