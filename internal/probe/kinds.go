@@ -17,9 +17,10 @@ func Kinds() []Kind {
 		{"grpc", "host:port; available if the gRPC health service there answers SERVING", GRPC},
 		{"http", "a URL; available if it answers with a status from 200 to 399", HTTP},
 		{"icmp", "a host; available if it answers to pings", ICMP},
-		{"port", "host:port; available if the TCP port accepts connections", Port},
+		{"port", "host:port; available if the TCP port accepts connections, and answers as expected", Port},
 		{"process", "the name of a process; available if it runs on the checker's machine", Process},
 		{"sysmon", "nothing; CPUs, memory and disks of the checker's machine, available if within limits", Sysmon},
+		{"tcp", "the same as port", Port},
 		{"tls", "host:port; available if the certificate there is accepted, and long enough", TLS},
 	}
 }

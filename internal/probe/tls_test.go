@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -240,6 +241,29 @@ type buffered struct {
 }
 
 func (b *buffered) Read(p []byte) (int, error) { return b.from.Read(p) }
+
+// What a probe was connected to sees the end of it when the probe returns, not when its time has ended.
+func TestLeaveNoConnection(t *testing.T) {
+	// The collector closes connections that were forgotten. Not in parallel, because it is everybody's.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	closed := make(chan struct{}, 2)
+	addr := serveTLS(t, tlsidtest.SelfSigned(t, "self"), func(conn net.Conn) { readAll(conn); closed <- struct{}{} })
+	for name, look := range map[string]func() (Result, error){
+		"tls": func() (Result, error) { return TLS(t.Context(), Target{Details: addr}) },
+		"port": func() (Result, error) {
+			return Port(t.Context(), Target{Details: details(addr, `"tls":true,"insecure":true,"send":"x"`)})
+		},
+	} {
+		if r, err := look(); err != nil {
+			t.Errorf("%s: %s, %v", name, r.Message, err)
+		}
+		select {
+		case <-closed:
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: the connection is still open", name)
+		}
+	}
+}
 
 func TestTLSOptions(t *testing.T) {
 	t.Parallel()
