@@ -15,7 +15,7 @@ func Kinds() []Kind {
 	return []Kind{
 		{"dns", "a name; available if its server answers, and as expected", DNS},
 		{"grpc", "host:port; available if the gRPC health service there answers SERVING", GRPC},
-		{"http", "a URL; available if it answers with a status from 200 to 399", HTTP},
+		{"http", "a URL; available if it answers with a status from 200 to 399, or as expected", HTTP},
 		{"icmp", "a host; available if it answers to pings", ICMP},
 		{"port", "host:port; available if the TCP port accepts connections, and answers as expected", Port},
 		{"process", "the name of a process; available if it runs on the checker's machine", Process},
