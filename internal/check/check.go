@@ -137,7 +137,7 @@ type Status struct {
 	// told that the check is available. 0 if core is told Available.
 	Confirming uint8
 	Late, Took time.Duration
-	// Message is the checker's answer as it came: JSON or text. Empty where Reason is set.
+	// Message is the checker's answer as it came: JSON or text. Empty where Reason is set, unless that is Assertion.
 	Message []byte
 	// ResponseTime is what the checker measured, else what the call took.
 	ResponseTime time.Duration
@@ -160,6 +160,14 @@ func (r Run) Answered(a Answer, took time.Duration) Status {
 		ID: r.ID, Agent: r.Agent, Check: r.Check,
 		Available: a.Available, Message: a.Message, ResponseTime: a.ResponseTime,
 		Sequence: a.Sequence,
+	}
+}
+
+// Fail makes the status one that does not meet an assertion of its check, which detail says; if that is empty it stays as it
+// is. The checker's answer stays in any case.
+func (s *Status) Fail(detail string) {
+	if detail != "" {
+		s.Available, s.Reason, s.Detail = false, Assertion, detail
 	}
 }
 

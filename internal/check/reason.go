@@ -26,6 +26,8 @@ const (
 	BadAnswer Reason = "bad_answer"
 	// TooLarge: the answer exceeds the message limit.
 	TooLarge Reason = "too_large"
+	// Assertion: the checker says available, but its answer is not what the check asserts.
+	Assertion Reason = "assertion"
 	// CircuitOpen: not asked, because the checker failed before and has not come back.
 	CircuitOpen Reason = "circuit_open"
 	// NoAnswer: the run was never answered for: its agent was restarting, or the poller was
@@ -38,17 +40,17 @@ const (
 // Reasons are all of them.
 var Reasons = [...]Reason{
 	Timeout, Overrun, Unreachable, TLSFailed, Unauthenticated, Unimplemented,
-	NotFound, BadAnswer, TooLarge, CircuitOpen, NoAnswer, Internal,
+	NotFound, BadAnswer, TooLarge, Assertion, CircuitOpen, NoAnswer, Internal,
 }
 
 // CheckerBroken tells whether the reason speaks against the checker itself, and so counts for
-// its breaker. A checker that refuses us, lacks a method or answers too much is alive: asking it
+// its breaker. A checker that refuses us, lacks a method, answers too much or what nobody wants is alive: asking it
 // again costs nothing, and hiding the reason behind an open breaker would help nobody.
 func (r Reason) CheckerBroken() bool {
 	switch r {
 	case Timeout, Unreachable, TLSFailed, BadAnswer:
 		return true
-	case Overrun, Unauthenticated, Unimplemented, NotFound, TooLarge, CircuitOpen, NoAnswer, Internal:
+	case Overrun, Unauthenticated, Unimplemented, NotFound, TooLarge, Assertion, CircuitOpen, NoAnswer, Internal:
 		return false
 	}
 	return false

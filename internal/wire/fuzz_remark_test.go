@@ -15,11 +15,13 @@ func FuzzRemark(f *testing.F) {
 	for _, message := range []string{
 		``, ` `, `{}`, ` { } `, `{"a":1}`, ` {"a": [1.0] } `, `[1,2]`, `null`, `"x"`, `1e400`, `text`, `{"a":`, `{"a":1},"b":2`, "\xff", `{"a":1}}`,
 	} {
-		f.Add([]byte(message), uint8(2), "disk is replaced", false)
-		f.Add([]byte(message), uint8(0), "\"\n\xff", true)
-		f.Add([]byte(message), uint8(99), "", true)
+		f.Add([]byte(message), uint8(2), "disk is replaced", "", false)
+		f.Add([]byte(message), uint8(0), "\"\n\xff", "", true)
+		f.Add([]byte(message), uint8(99), "", "", true)
+		f.Add([]byte(message), uint8(1), "moves", "data.x is \"\xff\"", false)
+		f.Add([]byte(message), uint8(0), "", "data.x < 3 does not hold", true)
 	}
-	f.Fuzz(func(t *testing.T, message []byte, confirming uint8, silenced string, bare bool) {
+	f.Fuzz(func(t *testing.T, message []byte, confirming uint8, silenced, unmet string, bare bool) {
 		if len(message) > 5000 {
 			t.Skip("beyond what JSON parsers nest")
 		}
@@ -27,6 +29,7 @@ func FuzzRemark(f *testing.F) {
 		id.Bare = bare
 		st := answered("a", "ssh", "port", string(message))
 		plain := statusOf(t, id, st).GetMessage()
+		st.Fail(unmet)
 		if confirming > 0 {
 			st.Available, st.Confirming = false, confirming
 		}
@@ -36,11 +39,11 @@ func FuzzRemark(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, service := range unmarshal(t, reports[0].Body).GetServices() {
-			if !service.GetAvailable() {
-				t.Fatal("core is told already")
+			if service.GetAvailable() == (unmet != "" && confirming == 0) {
+				t.Fatalf("core is told available=%v", service.GetAvailable())
 			}
 			got := service.GetMessage()
-			if confirming == 0 && silenced == "" {
+			if confirming == 0 && silenced == "" && unmet == "" {
 				if !bytes.Equal(got, plain) {
 					t.Fatalf("nothing to remark, and %q becomes %q", plain, got)
 				}
@@ -50,7 +53,7 @@ func FuzzRemark(f *testing.F) {
 			if err := json.Unmarshal(got, &keys); err != nil {
 				t.Fatalf("%q becomes %q: %v", message, got, err)
 			}
-			wantRemarks(t, keys, confirming, silenced)
+			wantRemarks(t, keys, confirming, silenced, unmet)
 			said := bytes.TrimRight(bytes.TrimSuffix(trim(plain), []byte("}")), " \t\r\n")
 			switch object := json.Valid(plain) && trim(plain)[0] == '{'; {
 			case object && !bytes.HasPrefix(got, said):
@@ -64,7 +67,7 @@ func FuzzRemark(f *testing.F) {
 	})
 }
 
-func wantRemarks(t *testing.T, keys map[string]json.RawMessage, confirming uint8, silenced string) {
+func wantRemarks(t *testing.T, keys map[string]json.RawMessage, confirming uint8, silenced, unmet string) {
 	t.Helper()
 	var n uint8
 	if confirming > 0 {
@@ -74,6 +77,10 @@ func wantRemarks(t *testing.T, keys map[string]json.RawMessage, confirming uint8
 	}
 	if silenced != "" {
 		wantText(t, "silenced", keys["silenced"], silenced)
+	}
+	if unmet != "" {
+		wantText(t, "error", keys["error"], unmet)
+		wantText(t, "reason", keys["reason"], string(check.Assertion))
 	}
 }
 

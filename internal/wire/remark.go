@@ -11,6 +11,10 @@ import (
 // before it.
 func remarkOn(st *check.Status) string {
 	var b []byte
+	if st.Reason == check.Assertion {
+		b = appendQuoted(append(b, `,"error":`...), st.Detail)
+		b = appendQuoted(append(b, `,"reason":`...), string(st.Reason))
+	}
 	if st.Confirming > 0 {
 		b = strconv.AppendUint(append(b, `,"confirming":`...), uint64(st.Confirming), 10)
 	}

@@ -69,7 +69,8 @@ func checkOf(d *datadriven.TestData) *check.Check {
 }
 
 // status prints what core gets for a checker's message: with type=x details=… address=…, results,
-// bare, confirming=…, silenced=…, reason=… (the input is the detail then) or all (the other fields, too).
+// bare, confirming=…, silenced=…, reason=… (the input is the detail then), unmet=… (the detail, of reason assertion) or all
+// (the other fields, too).
 func (s *script) status(t *testing.T, d *datadriven.TestData) string {
 	t.Helper()
 	id := *s.id
@@ -81,6 +82,7 @@ func (s *script) status(t *testing.T, d *datadriven.TestData) string {
 	if reason := argument(d, "reason"); reason != "" {
 		st.Available, st.Message, st.Reason, st.Detail = false, nil, check.Reason(reason), d.Input
 	}
+	st.Fail(strings.ReplaceAll(argument(d, "unmet"), "_", " "))
 	if confirming := argument(d, "confirming"); confirming != "" {
 		n, err := strconv.ParseUint(confirming, 10, 8)
 		if err != nil {

@@ -198,17 +198,18 @@ func (id *Identity) item(st *check.Status, scratch *[]byte) (item, error) {
 // content is what a status says: as it came, where core has no envelope for it.
 func (id *Identity) content(f *frame, st *check.Status) content {
 	var c content
+	answered := st.Reason == "" || st.Reason == check.Assertion
 	switch enveloped := f.envelope > 0; {
-	case st.Reason != "" && enveloped:
+	case !answered && enveloped:
 		c = failureOf(st, id.host(f))
-	case st.Reason != "":
+	case !answered:
 		c = failureOf(st, host{})
 	case enveloped:
 		c = contentOf(st.Message, id.host(f))
 	default:
 		c = content{text: st.Message}
 	}
-	if st.Confirming > 0 || st.Silenced != "" {
+	if st.Confirming > 0 || st.Silenced != "" || st.Reason == check.Assertion {
 		c.remark(f, remarkOn(st))
 	}
 	return c
