@@ -19,6 +19,7 @@ var mayImport = map[string][]string{
 	"cmd/demo":           {"*"},
 	"cmd/poller":         {"config", "internal/convert", "internal/daemon", "internal/observe", "internal/spool", "internal/wire"},
 	"config":             {"internal/check"},
+	"internal/assertion": {"internal/check"},
 	"internal/check":     {},
 	"internal/convert":   {"config"},
 	"internal/daemon":    {"actors", "config", "internal/check", "internal/observe", "internal/spool", "internal/transport", "internal/wire", "internal/tlsid", "internal/watch", "internal/discover"},
@@ -43,6 +44,7 @@ var mayImport = map[string][]string{
 var onlyIn = map[string]string{
 	"github.com/asynkron/protoactor-go": "actors",
 	"github.com/knadh/koanf":            "config",
+	"github.com/expr-lang/expr":         "internal/assertion",
 }
 
 // neverIn says what a program must not link.

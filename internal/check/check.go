@@ -1,10 +1,11 @@
 // Package check holds the words of the domain: agents, checks, runs, statuses and the reasons
-// for which a status is not the checker's own verdict. They are plain data: values are not
+// for which a status is not the checker's own verdict. They are plain data, but for the function in Assertions: values are not
 // changed once they have been handed on, and so are safe to share between goroutines.
 package check
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 )
@@ -47,6 +48,23 @@ type Check struct {
 	Interval time.Duration
 	// Timeout is at most the poll interval; with results it is at most Interval.
 	Timeout time.Duration
+}
+
+// Assertions are what an answer has to meet before the check counts as available.
+type Assertions struct {
+	// Texts are the expressions as written.
+	Texts []string
+	// Unmet says of an answer which of them it does not meet, and why; empty if it meets them all. It does not panic, and may
+	// be called from several goroutines.
+	Unmet func(Answer) string
+}
+
+// Equal tells whether two are written the same, and so mean the same. Either may be nil.
+func (a *Assertions) Equal(other *Assertions) bool {
+	if a == nil || other == nil {
+		return a == other
+	}
+	return a == other || slices.Equal(a.Texts, other.Texts)
 }
 
 // Method is a method of the contract by which a check is asked.
