@@ -18,7 +18,7 @@ var mayImport = map[string][]string{
 	"cmd/checker":        {"internal/probe", "internal/tlsid", "sdk"},
 	"cmd/demo":           {"*"},
 	"cmd/poller":         {"config", "internal/convert", "internal/daemon", "internal/observe", "internal/spool", "internal/wire"},
-	"config":             {"internal/check"},
+	"config":             {"internal/assertion", "internal/check"},
 	"internal/assertion": {"internal/check"},
 	"internal/check":     {},
 	"internal/convert":   {"config"},

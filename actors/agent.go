@@ -252,6 +252,9 @@ func (a *agent) ask(run check.Run, permit machine.Permit) {
 			m.answer, m.err = client.Ask(ctx, run.Check)
 		}
 		m.asked, m.took = true, time.Since(began)
+		if m.err == nil {
+			m.unmet = run.Unmet(m.answer, m.took)
+		}
 		return m
 	}, func(err error) any {
 		m.err = err
@@ -261,6 +264,7 @@ func (a *agent) ask(run check.Run, permit machine.Permit) {
 
 func (a *agent) answered(m *answered) {
 	status := m.run.Answered(m.answer, m.took)
+	status.Fail(m.unmet)
 	if m.err != nil {
 		status = m.run.FailedBy(m.err, m.took)
 	}

@@ -81,7 +81,8 @@ type (
 		permit      machine.Permit
 		answer      check.Answer
 		err         error
-		asked       bool // the call ended, and did not panic
+		unmet       string // what the answer does not meet, as Unmet of the run has it
+		asked       bool   // the call ended, and did not panic
 		took        time.Duration
 		given       time.Duration // how long it was until the deadline
 	}

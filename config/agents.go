@@ -17,6 +17,8 @@ type agentReader struct {
 	incomplete bool
 	// suggestions are what follows a name that is no profile's, made once for all agents.
 	suggestions map[string]string
+	// assertions are those that were compiled, by their texts: many agents may have the same.
+	assertions map[string]compiled
 	// faults are what agents have against checks of their profiles.
 	faults map[expansionFault]*sufferers
 	// now is for telling which silences are over; those are in over.

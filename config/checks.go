@@ -1,9 +1,11 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/serviceradar/poller/internal/assertion"
 	"github.com/serviceradar/poller/internal/check"
 )
 
@@ -52,6 +54,7 @@ func (r *agentReader) check(n *node, s *spec[checkEntry]) *checkEntry {
 	w.walk(n, "")
 	w.missing(n)
 	r.method(c, n)
+	r.assert(c, n.kids["assert"])
 	if written := n.kids["timeout"]; written != nil {
 		r.timeout(c, written)
 	}
@@ -92,10 +95,42 @@ func (r *agentReader) method(c *checkEntry, n *node) {
 	if confirm := n.kids["confirm"]; confirm != nil {
 		r.key(confirm, confirm.path(), "of no use beside results_interval: results are passed on as they come; leave it out")
 	}
+	if assert := n.kids["assert"]; assert != nil {
+		r.key(assert, assert.path(), "of no use beside results_interval: results are passed on as they come; leave it out")
+		c.asserted = nil
+	}
 	c.Confirm = 1
 	c.Interval = c.resultsInterval
 	r.interval(&c.Check, results)
 	c.Method = check.GetResults
+}
+
+// compiled is what became of an expression.
+type compiled struct {
+	*assertion.Assertion
+	err error
+}
+
+// assert compiles the assertions of a check, if they are written as they should be.
+func (r *agentReader) assert(c *checkEntry, written *node) {
+	list := make([]*assertion.Assertion, len(c.asserted))
+	for i, text := range c.asserted {
+		known, ok := r.assertions[text]
+		if !ok {
+			known.Assertion, known.err = assertion.Compile(text)
+			if r.assertions == nil {
+				r.assertions = map[string]compiled{}
+			}
+			r.assertions[text] = known
+		}
+		if known.err != nil {
+			r.value(written.elems[i], "found %s, %v", foundText(text), known.err)
+		}
+		list[i] = known.Assertion
+	}
+	if len(list) > 0 && !slices.Contains(list, nil) {
+		c.Assert = assertion.All(list)
+	}
 }
 
 // interval applies the default, or reports what is no whole multiple of a cycle.

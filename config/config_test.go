@@ -104,6 +104,7 @@ func TestFull(t *testing.T) {
 					{
 						Name: "front page", Type: "http", Details: "https://user:secret@web.example/", Confirm: 3,
 						Interval: time.Minute, Timeout: 4 * time.Second,
+						Assert: &check.Assertions{Texts: []string{"data.code == 200", `data.proto in ["HTTP/2.0", 'h3']`, "response_time < 2"}},
 					},
 					{Name: "ssh", Type: "port", Details: "web.example", Port: 22, Confirm: 1, Interval: 20 * time.Second, Timeout: 2 * time.Second},
 					{Name: "network", Type: "sweep", Method: check.StreamResults, Confirm: 1, Interval: 10 * time.Minute, Timeout: time.Minute},

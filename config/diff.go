@@ -236,7 +236,7 @@ func pairs(old, next []*check.Agent) iter.Seq2[*check.Agent, *check.Agent] {
 // sameAgent tells whether two agents are equal. A test holds it against all fields that there are.
 func sameAgent(a, b *check.Agent) bool {
 	return a == b || a.Name == b.Name && a.Address == b.Address && a.HealthService == b.HealthService &&
-		a.MaxMessage == b.MaxMessage && a.TLS == b.TLS && slices.Equal(a.Checks, b.Checks)
+		a.MaxMessage == b.MaxMessage && a.TLS == b.TLS && slices.EqualFunc(a.Checks, b.Checks, check.Check.Equal)
 }
 
 // beside is what a configuration has of an agent beside it.

@@ -51,6 +51,7 @@ type = "port"
 [[agents."web site".checks]]
 name = "stays"
 type = "port"
+assert = ["data.x < 3", "data.y"]
 silence = [{ from = 2999-03-01T00:00:00Z, to = 2999-03-02T00:00:00Z, reason = "a" }]
 `
 
@@ -98,6 +99,7 @@ type = "port"
 interval = "30s"
 timeout = "10s"
 confirm = 3
+assert = ["data.x < 4"]
 silence = [{ from = 2999-03-01T00:00:00Z, to = 2999-03-03T00:00:00Z, reason = "a" }, { from = 2999-03-01T00:00:00Z, to = 2999-03-02T00:00:00Z, reason = "b" }]
 `
 
@@ -126,6 +128,7 @@ const diffText = `2 agents added, 2 removed, 2 changed; 3 other keys changed
     checks.network.stream: added true
     checks.ssh: removed { type = "port", details = "", port = 0, interval = "30s", timeout = "10s", confirm = 1 }
     checks.stays.confirm: 1 -> 3
+    checks.stays.assert: ["data.x < 3", "data.y"] -> ["data.x < 4"]
     checks.stays.silence: [{ from = 2999-03-01T00:00:00Z, to = 2999-03-02T00:00:00Z, reason = "a" }] -> ` +
 	`[{ from = 2999-03-01T00:00:00Z, to = 2999-03-03T00:00:00Z, reason = "a" }, { from = 2999-03-01T00:00:00Z, to = 2999-03-02T00:00:00Z, reason = "b" }]
     checks.http: added { type = "http", details = "https://user:***@host/", port = 0, interval = "15s", timeout = "4s", confirm = 1 }
@@ -219,6 +222,8 @@ func different(t *testing.T, field reflect.Value) reflect.Value {
 		return reflect.ValueOf(!field.Bool())
 	case reflect.Slice:
 		return reflect.AppendSlice(field, field)
+	case reflect.Pointer:
+		return reflect.ValueOf(&check.Assertions{Texts: []string{"true"}})
 	default:
 		t.Fatalf("no other value for a field of kind %s; add one here", field.Kind())
 		return field
@@ -345,7 +350,11 @@ func drawAgents(t *rapid.T, label string) *Config {
 	for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f"}), 0, 6, rapid.ID[string]).Draw(t, label) {
 		a := &check.Agent{Name: name, Address: rapid.SampledFrom([]string{"x:1", "y:1"}).Draw(t, "address")}
 		for _, n := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"1", "2"}), 0, 2, rapid.ID[string]).Draw(t, "checks") {
-			a.Checks = append(a.Checks, check.Check{Name: n, Port: rapid.Int32Range(0, 1).Draw(t, "port"), Timeout: time.Second})
+			c := check.Check{Name: n, Port: rapid.Int32Range(0, 1).Draw(t, "port"), Timeout: time.Second}
+			if text := rapid.SampledFrom([]string{"", "data.x", "data.y"}).Draw(t, "assert"); text != "" {
+				c.Assert = &check.Assertions{Texts: []string{text}}
+			}
+			a.Checks = append(a.Checks, c)
 		}
 		c.Agents = append(c.Agents, a)
 	}
@@ -417,4 +426,21 @@ func TestAdopt(t *testing.T) {
 			t.Error("Empty is wrong")
 		}
 	})
+}
+
+// TestAdoptAssertions: what is compiled again with the same texts changes nothing.
+func TestAdoptAssertions(t *testing.T) {
+	t.Parallel()
+	text := string(read(t, "testdata/good/full.toml"))
+	old, _ := mustParse(t, text)
+	next, _ := mustParse(t, text)
+	if a, b := old.Agents[1].Checks[0].Assert, next.Agents[1].Checks[0].Assert; a == nil || a == b {
+		t.Fatal("nothing was compiled twice")
+	}
+	if d := Compare(old, next); !d.Empty() {
+		t.Errorf("found:\n%s", d)
+	}
+	if added, changed, removed := Adopt(old, next); len(added)+len(changed)+len(removed) > 0 || !slices.Equal(old.Agents, next.Agents) {
+		t.Errorf("added %v, changed %v, removed %v", added, changed, removed)
+	}
 }

@@ -179,7 +179,9 @@ type checkEntry struct {
 	// resultsInterval is 0 if the check is asked for its status.
 	resultsInterval time.Duration
 	stream          *bool // nil if it is not written
-	silences        []check.Silence
+	// asserted are the texts of Assert.
+	asserted []string
+	silences []check.Silence
 }
 
 var checkSpec = newSpec([]key[checkEntry]{
@@ -196,6 +198,7 @@ var checkSpec = newSpec([]key[checkEntry]{
 	{name: "interval", rule: duration(time.Second), field: func(c *checkEntry) any { return &c.Interval }},
 	{name: "timeout", rule: duration(minTimeout), field: func(c *checkEntry) any { return &c.Timeout }},
 	{name: "confirm", rule: rule{kind: kindInt, min: 1, max: 100}, def: int64(1), field: func(c *checkEntry) any { return &c.Confirm }},
+	{name: "assert", rule: rule{kind: kindList, exact: true}, field: func(c *checkEntry) any { return &c.asserted }},
 	{name: "results_interval", rule: duration(time.Second), field: func(c *checkEntry) any { return &c.resultsInterval }},
 	{name: "stream", rule: rule{kind: kindBool}, field: func(c *checkEntry) any { return &c.stream }},
 }, silenceKey)

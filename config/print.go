@@ -156,16 +156,22 @@ func (p *printer) agent(a *check.Agent, labels map[string]string, silences map[s
 // writtenCheck returns a check as one would write it.
 func writtenCheck(c *check.Check) *checkEntry {
 	stream := c.Method == check.StreamResults
-	return &checkEntry{Check: *c, resultsInterval: c.Interval, stream: &stream}
+	entry := &checkEntry{Check: *c, resultsInterval: c.Interval, stream: &stream}
+	if c.Assert != nil {
+		entry.asserted = c.Assert.Texts
+	}
+	return entry
 }
 
-// has tells whether a key goes with the check's method.
+// has tells whether a key goes with the check's method, and a list is not empty.
 func (c *checkEntry) has(k *key[checkEntry]) bool {
 	switch k.name {
 	case "interval", "confirm":
 		return !c.HasResults()
 	case "results_interval", "stream":
 		return c.HasResults()
+	case "assert":
+		return len(c.asserted) > 0
 	}
 	return true
 }

@@ -235,6 +235,10 @@ func TestPrintProperty(t *testing.T) {
 				k.Method = rapid.SampledFrom([]check.Method{check.GetStatus, check.GetResults, check.StreamResults}).Draw(t, "method")
 				if k.Confirm = 1; !k.HasResults() {
 					k.Confirm = rapid.Uint8Range(1, 100).Draw(t, "confirm")
+					texts := rapid.SampledFrom([]string{`data.x == "é\n"`, `data.x == "É\n"`, `data.x matches '\\d'`, "response_time < 2"})
+					if list := rapid.SliceOfNDistinct(texts, 0, 3, rapid.ID[string]).Draw(t, "assert"); len(list) > 0 {
+						k.Assert = &check.Assertions{Texts: list}
+					}
 				}
 				drawSilences(t, c, agent, n)
 				a.Checks = append(a.Checks, k)

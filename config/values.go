@@ -37,6 +37,8 @@ type rule struct {
 	min, max int64
 	// paths tells that a list is of paths: case counts, and what is there instead may be a URL with secrets.
 	paths bool
+	// exact tells of another list that case counts.
+	exact bool
 	// want says what a string, or each of a list, ought to be; "" if it is.
 	want func(string) string
 	// why is added where a bound is broken.
@@ -180,7 +182,7 @@ func (r *rule) list(list []string) (any, faults) {
 			bad = append(bad, fault{index: i, msg: f.msg})
 		}
 		same := s
-		if !r.paths {
+		if !r.paths && !r.exact {
 			same = strings.ToLower(s)
 		}
 		if first, twice := seen[same]; twice && s != "" {

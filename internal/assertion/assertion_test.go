@@ -2,6 +2,7 @@ package assertion
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -201,6 +202,23 @@ func TestCompileErrors(t *testing.T) {
 			t.Errorf("%s: no error", text)
 		case want == "" || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n"):
 			t.Errorf("%s: %q, want %q on one line", text, err, want)
+		}
+	}
+}
+
+// TestFunctionsAreDocumented: the README names each function.
+func TestFunctionsAreDocumented(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range functions {
+		if !strings.Contains(string(readme), "`"+name+"`") {
+			t.Errorf("the README does not name %s", name)
+		}
+		if _, err := Compile(name + "(data)"); err != nil && strings.Contains(err.Error(), "there is no function") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

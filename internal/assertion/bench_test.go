@@ -1,6 +1,11 @@
 package assertion
 
-import "testing"
+import (
+	"testing"
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+)
 
 // usual is an answer of about the usual length.
 const usual = `{"host":"192.0.2.17","response_time":62483,"packet_loss":0,"available":true,"service":"","status":"SERVING","checked_at":"2026-03-01T22:00:00Z"}`
@@ -28,6 +33,18 @@ func BenchmarkUnmet(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkNone is what a check without assertions costs, of which nothing is asked.
+func BenchmarkNone(b *testing.B) {
+	run := check.Run{Check: &check.Check{}}
+	a := answer(usual)
+	b.ReportAllocs()
+	for b.Loop() {
+		if detail := run.Unmet(a, time.Second); detail != "" {
+			b.Fatal(detail)
+		}
 	}
 }
 

@@ -48,6 +48,8 @@ type Check struct {
 	Interval time.Duration
 	// Timeout is at most the poll interval; with results it is at most Interval.
 	Timeout time.Duration
+	// Assert is what is wanted of an answer beside; nil if nothing is, as with results.
+	Assert *Assertions
 }
 
 // Assertions are what an answer has to meet before the check counts as available.
@@ -99,11 +101,19 @@ func (c *Check) IsSync() bool { return c.Type == TypeSync || strings.Contains(c.
 // HasResults tells whether the check is asked for results, rather than for its status.
 func (c *Check) HasResults() bool { return c.Method != GetStatus }
 
-// AsksTheSame tells whether another check of the same name asks the same in the same way, whenever it does so and whenever
-// core hears of it.
+// AsksTheSame tells whether another check of the same name asks the same in the same way, whenever it does so, whatever the
+// answer has to meet, and whenever core hears of it.
 func (c *Check) AsksTheSame(other Check) bool {
-	other.Interval, other.Timeout, other.Confirm = c.Interval, c.Timeout, c.Confirm
+	other.Interval, other.Timeout, other.Confirm, other.Assert = c.Interval, c.Timeout, c.Confirm, c.Assert
 	return *c == other
+}
+
+// Equal tells whether two checks are the same in all. To compare them with == would tell assertions apart that were compiled
+// twice.
+func (c Check) Equal(other Check) bool {
+	same := c.Assert.Equal(other.Assert)
+	other.Assert = c.Assert
+	return same && c == other
 }
 
 // Sequence is where the results of a check stand: what its checker is to be asked from next time.
@@ -171,18 +181,32 @@ type Status struct {
 
 // Answered returns the status of a run that the checker answered after took.
 func (r Run) Answered(a Answer, took time.Duration) Status {
-	if a.ResponseTime <= 0 {
-		a.ResponseTime = took
-	}
 	return Status{
 		ID: r.ID, Agent: r.Agent, Check: r.Check,
-		Available: a.Available, Message: a.Message, ResponseTime: a.ResponseTime,
+		Available: a.Available, Message: a.Message, ResponseTime: a.responseTime(took),
 		Sequence: a.Sequence,
 	}
 }
 
-// Fail makes the status one that does not meet an assertion of its check, which detail says; if that is empty it stays as it
-// is. The checker's answer stays in any case.
+func (a *Answer) responseTime(took time.Duration) time.Duration {
+	if a.ResponseTime > 0 {
+		return a.ResponseTime
+	}
+	return took
+}
+
+// Unmet says which assertion of the check an answer after took does not meet, and why; empty if it meets them all, or if the
+// checker itself says that the check is unavailable. It takes as long as it takes to read the answer.
+func (r Run) Unmet(a Answer, took time.Duration) string {
+	if r.Check.Assert == nil || !a.Available || a.Nothing {
+		return ""
+	}
+	a.ResponseTime = a.responseTime(took)
+	return r.Check.Assert.Unmet(a)
+}
+
+// Fail makes the status one that does not meet an assertion of its check, if detail is what Unmet said; if that is empty it
+// stays as it is. The checker's answer stays in any case.
 func (s *Status) Fail(detail string) {
 	if detail != "" {
 		s.Available, s.Reason, s.Detail = false, Assertion, detail

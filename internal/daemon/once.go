@@ -108,7 +108,9 @@ func onceCheck(ctx context.Context, client *transport.Checker, err error, st che
 	}
 	took := time.Since(began)
 	if err == nil {
-		return Outcome{Status: run.Answered(answer, took), Took: took, Nothing: answer.Nothing}
+		status := run.Answered(answer, took)
+		status.Fail(run.Unmet(answer, took))
+		return Outcome{Status: status, Took: took, Nothing: answer.Nothing}
 	}
 	return Outcome{Status: run.FailedBy(err, took), Took: took}
 }

@@ -55,6 +55,25 @@ func TestOnce(t *testing.T) {
 	})
 }
 
+// TestOnceAsserts: an answer that is not what the check wants is told as why it is unavailable.
+func TestOnceAsserts(t *testing.T) {
+	run(t, func(w *world) {
+		w.checker("127.2.0.1:1", sim.OK())
+		cfg, _, err := config.Parse("once.toml", []byte("poller_id = \"p\"\nstate_dir = \"memory\"\nsource_ip = \"127.0.0.1\"\ncore.addresses = [\"127.0.0.1:1\"]\n"+
+			agents("a", 1, 1, "127.2.0.1:1")+`assert = ["response_time >= 0", "data.x < 3"]`), config.Source{})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		outcomes, err := daemon.Once(w.t.Context(), cfg, daemon.Selection{}, w.net.Dial)
+		if err != nil || len(outcomes) != 1 {
+			w.t.Fatalf("%d outcomes, error %v", len(outcomes), err)
+		}
+		if st := outcomes[0].Status; st.Available || st.Reason != check.Assertion || st.Detail != "data.x < 3 does not hold: data has no x" {
+			w.t.Errorf("status %+v", st)
+		}
+	})
+}
+
 // TestOnceWithResults: a check for results is asked for them from the beginning, and the table says
 // when there is nothing new.
 func TestOnceWithResults(t *testing.T) {

@@ -40,7 +40,7 @@ func newPerCheck() *perCheck {
 	return &perCheck{
 		success:  newDesc("probe_success", "1 if the check was available when it ran last, 0 if not.", labels...),
 		duration: newDesc("probe_duration_seconds", "How long the check took when it ran last: what the checker measured, else what the call took.", labels...),
-		reason:   newDesc("probe_failure_reason", "Why there was no verdict on the check when it ran last; always 1, and only there if it is so.", append(labels, "reason")...),
+		reason:   newDesc("probe_failure_reason", "Why there was no verdict on the check when it ran last, or assertion; always 1, and only there if it is so.", append(labels, "reason")...),
 	}
 }
 

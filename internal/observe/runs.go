@@ -38,7 +38,7 @@ func newRuns(r family) *runs {
 		total: register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "runs_total",
 			Help: "Runs that came to a status: by type of check, of which 31 are told apart and the others are of type other; " +
-				"by result: available or unavailable, as the checker says, or failed, if it does not; and by the reason for which it does not.",
+				"by result: available or unavailable, as the checker says, or failed, if it does not or does not meet an assertion; and by the reason of that.",
 		}, []string{"type", "result", "reason"})),
 		duration: r.histograms("run_duration_seconds", "How long calls to checkers took, by the poller's own clock, and by type of check as in poller_runs_total. Runs in which nobody was asked are left out.", "type",
 			.001, .005, .025, .1, .5, 1, 2.5, 5, 10),
