@@ -14,6 +14,7 @@ type Kind struct {
 func Kinds() []Kind {
 	return []Kind{
 		{"dns", "a name; available if its server answers, and as expected", DNS},
+		{"exec", "a command in the checker's file, by its name; available if it ends with OK or WARNING, as Nagios plugins do", Exec},
 		{"grpc", "host:port; available if the gRPC health service there answers SERVING", GRPC},
 		{"http", "a URL; available if it answers with a status from 200 to 399, or as expected", HTTP},
 		{"icmp", "a host; available if it answers to pings", ICMP},

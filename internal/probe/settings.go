@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Settings are what the one who runs the checker has set down for probes, in its own file: pollers may name what is
@@ -27,7 +28,16 @@ type Credentials struct {
 
 // Command is a program that a probe may run, with all its arguments: no shell has a part in it.
 type Command struct {
+	// Args are the program's absolute path and its arguments.
 	Args []string
+	// Directory is where it runs; empty means the root.
+	Directory string
+	// Environment is all that it is given, and a PATH of the system's own directories unless that is in here.
+	Environment map[string]string
+	// Timeout bounds a run, where the one who asks does not bound it more; 0 means no bound of its own.
+	Timeout time.Duration
+	// WarningIsUnavailable tells how its WARNING counts.
+	WarningIsUnavailable bool
 }
 
 // credentials returns those of a name, for a host without its port. Empty is no name, and gives none.
