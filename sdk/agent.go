@@ -30,6 +30,8 @@ type agent struct {
 	types  string
 	log    *slog.Logger
 	slots  chan struct{}
+	// typeSlots are those of the types with a limit of their own.
+	typeSlots map[string]chan struct{}
 }
 
 // GetStatus runs one check.
@@ -42,13 +44,20 @@ func (a *agent) GetStatus(ctx context.Context, r *monitoring.StatusRequest) (*mo
 	}
 	runCtx, cancel := runContext(ctx, time.Now())
 	defer cancel()
-	select {
-	case a.slots <- struct{}{}:
-		defer func() { <-a.slots }()
-	case <-runCtx.Done():
+	// Those of the type come first: who waits for them must not keep other types from running.
+	if slots := a.typeSlots[r.GetServiceType()]; slots != nil {
+		if !take(runCtx, slots) {
+			return nil, status.Errorf(codes.ResourceExhausted,
+				"%d checks of type %s were running all the time, as many as this checker runs at once: poll it less often or raise the limit of that type",
+				cap(slots), r.GetServiceType())
+		}
+		defer func() { <-slots }()
+	}
+	if !take(runCtx, a.slots) {
 		return nil, status.Errorf(codes.ResourceExhausted,
 			"%d checks were running all the time, as many as this checker runs at once: poll it less often or raise its limit", cap(a.slots))
 	}
+	defer func() { <-a.slots }()
 	began := time.Now()
 	answer, err := a.run(runCtx, check, Request{
 		Name: r.GetServiceName(), Type: r.GetServiceType(), Details: r.GetDetails(), Port: r.GetPort(),
@@ -71,6 +80,16 @@ func (a *agent) GetStatus(ctx context.Context, r *monitoring.StatusRequest) (*mo
 		ServiceName: r.GetServiceName(), ServiceType: r.GetServiceType(),
 		AgentId: r.GetAgentId(), PollerId: r.GetPollerId(),
 	}, nil
+}
+
+// take waits for a slot until ctx ends, and tells whether it has one.
+func take(ctx context.Context, slots chan<- struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // runContext returns the context for a run, which ends a tenth, at most maxMargin, before ctx.

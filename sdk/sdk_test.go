@@ -217,6 +217,41 @@ func TestMaxInFlight(t *testing.T) {
 	})
 }
 
+// A type that is at its limit waits without keeping others from running.
+func TestLimitOfAType(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		quick := Func("quick", func(context.Context, Request) (Answer, error) { return Answer{Available: true}, nil })
+		c := serveChecks(t, []Check{block, quick}, MaxInFlight(3), Limit("block", 1))
+		first := make(chan string, 1)
+		go func() { first <- c.ask(t.Context(), "block") }() // for 30 s
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		others := make(chan string, 5)
+		for range cap(others) {
+			go func() { others <- c.ask(ctx, "block") }()
+		}
+		synctest.Wait()
+		began := time.Now()
+		if got := c.ask(t.Context(), "quick"); got != "true " || time.Since(began) != 0 {
+			t.Errorf("another type: %s after %v; want its answer at once", got, time.Since(began))
+		}
+		for range cap(others) {
+			if got := <-others; !strings.HasPrefix(got, "ResourceExhausted: 1 checks of type block were running all the time") {
+				t.Errorf("beyond the limit: %s", got)
+			}
+		}
+		if got := <-first; !strings.HasPrefix(got, "false") {
+			t.Errorf("within the limit: %s; want a verdict", got)
+		}
+		// The turn is free again.
+		if got := c.ask(t.Context(), "block"); !strings.HasPrefix(got, "false") {
+			t.Errorf("afterwards: %s; want a verdict", got)
+		}
+	})
+}
+
 func TestStopLetsRunsFinish(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

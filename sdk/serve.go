@@ -28,6 +28,7 @@ type options struct {
 	certFile, keyFile, caFile string
 	log                       *slog.Logger
 	maxInFlight               int
+	limits                    map[string]int
 	stopTimeout               time.Duration
 }
 
@@ -47,6 +48,17 @@ func Logger(log *slog.Logger) Option {
 // MaxInFlight sets how many runs there may be at once; without it, 256.
 func MaxInFlight(n int) Option {
 	return func(o *options) { o.maxInFlight = n }
+}
+
+// Limit sets how many runs of one type of check there may be at once; without it, only MaxInFlight counts. Runs that wait
+// for their turn among their type take no place of MaxInFlight.
+func Limit(checkType string, n int) Option {
+	return func(o *options) {
+		if o.limits == nil {
+			o.limits = map[string]int{}
+		}
+		o.limits[checkType] = n
+	}
 }
 
 // StopTimeout sets how long runs under way may go on once Serve's context has ended; without it,
@@ -102,6 +114,10 @@ func newServer(checks []Check, opts []Option) (*server, error) {
 		return nil, err
 	}
 	s.types = listTypes(byType)
+	slots, err := s.slots(byType)
+	if err != nil {
+		return nil, err
+	}
 	config, err := tlsid.ServerFiles(s.certFile, s.keyFile, s.caFile, s.tellTLS)
 	if err != nil {
 		return nil, fmt.Errorf("serve checks: %w", err)
@@ -115,7 +131,7 @@ func newServer(checks []Check, opts []Option) (*server, error) {
 	}
 	s.grpc = grpc.NewServer(serverOptions...)
 	monitoring.RegisterAgentServiceServer(s.grpc, &agent{
-		checks: byType, types: s.types, log: s.log, slots: make(chan struct{}, s.maxInFlight),
+		checks: byType, types: s.types, log: s.log, slots: make(chan struct{}, s.maxInFlight), typeSlots: slots,
 	})
 	s.health = health.NewServer()
 	for _, name := range []string{"", "AgentService", monitoring.AgentService_ServiceDesc.ServiceName} {
@@ -124,6 +140,21 @@ func newServer(checks []Check, opts []Option) (*server, error) {
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s, nil
+}
+
+// slots makes those of the types with a limit of their own.
+func (s *server) slots(checks map[string]Check) (map[string]chan struct{}, error) {
+	slots := make(map[string]chan struct{}, len(s.limits))
+	for checkType, n := range s.limits {
+		switch {
+		case checks[checkType] == nil:
+			return nil, fmt.Errorf("serve checks: there is a Limit for the Type %q, but no such check: there are %s", checkType, s.types)
+		case n < 1:
+			return nil, fmt.Errorf("serve checks: the Limit of %s is %d: let it be at least 1", checkType, n)
+		}
+		slots[checkType] = make(chan struct{}, n)
+	}
+	return slots, nil
 }
 
 // tellTLS logs what has become of the TLS files.

@@ -40,6 +40,8 @@ func TestServeErrors(t *testing.T) {
 		"empty type":  {"127.0.0.1:0", []Check{Func("", nil)}, nil, "empty Type"},
 		"two alike":   {"127.0.0.1:0", []Check{block, block}, nil, `two checks have the Type "block"`},
 		"limit":       {"127.0.0.1:0", []Check{block}, []Option{MaxInFlight(0)}, "MaxInFlight is 0"},
+		"type limit":  {"127.0.0.1:0", []Check{block}, []Option{Limit("block", 0)}, "the Limit of block is 0"},
+		"whose limit": {"127.0.0.1:0", []Check{block}, []Option{Limit("other", 1)}, `no such check: there are block`},
 		"stop":        {"127.0.0.1:0", []Check{block}, []Option{StopTimeout(-time.Second)}, "StopTimeout is -1s"},
 		"half TLS":    {"127.0.0.1:0", []Check{block}, []Option{TLS("cert.pem", "", "")}, "a certificate file and a key file"},
 		"missing TLS": {"127.0.0.1:0", []Check{block}, []Option{TLS(missing, missing, "")}, missing},
