@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 type process struct {
 	cmd    *exec.Cmd
 	addr   string
+	said   string // before it served
 	log    *bufio.Reader
 	stderr io.Closer // our end of it
 }
@@ -67,16 +68,21 @@ func startChecker(t *testing.T, args ...string) *process {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	p := &process{cmd: cmd, log: bufio.NewReader(stderr), stderr: stderr}
-	line, err := p.log.ReadString('\n')
-	if err != nil {
-		t.Fatalf("the checker's log: %v", err)
+	for {
+		line, err := p.log.ReadString('\n')
+		if err != nil {
+			t.Fatalf("the checker's log: %v, after %s", err, p.said)
+		}
+		var started struct{ Message, Listen string }
+		if err := json.Unmarshal([]byte(line), &started); err != nil {
+			t.Fatalf("the checker said %q", line)
+		}
+		if started.Message == "serving checks" {
+			p.addr = started.Listen
+			return p
+		}
+		p.said += line
 	}
-	var started struct{ Message, Listen string }
-	if err := json.Unmarshal([]byte(line), &started); err != nil || started.Message != "serving checks" {
-		t.Fatalf("the checker said %q", line)
-	}
-	p.addr = started.Listen
-	return p
 }
 
 // wait returns what the process ended with.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,7 +13,10 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/serviceradar/poller/internal/checkerfile"
+	"github.com/serviceradar/poller/internal/observe"
 	"github.com/serviceradar/poller/internal/probe"
 	"github.com/serviceradar/poller/sdk"
 )
@@ -20,64 +24,100 @@ import (
 func command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "checker",
-		Short:         "Serve the built-in checks to pollers",
+		Short:         "Serve the built-in checks to pollers, or try one",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serveCommand())
+	cmd.AddCommand(serveCommand(), checkCommand())
 	return cmd
 }
 
-// settings are serve's flags.
-type settings struct {
-	listen              string
-	cert, key, ca       string
-	logLevel, logFormat string
-	maxInFlight         int
-	stopTimeout         time.Duration
-}
-
 func serveCommand() *cobra.Command {
-	var s settings
+	file := checkerfile.Default()
 	cmd := &cobra.Command{
-		Use:   "serve",
+		Use:   "serve [-c FILE]",
 		Short: "Serve the built-in checks until SIGTERM or SIGINT",
 		Long: "Serves the checks until SIGTERM or SIGINT; then checks under way may finish for the time of\n" +
 			"--stop-timeout. A second signal ends it at once.\n\n" + kinds() + "\n" +
 			"Anybody who can reach the address may have targets looked at from this machine: where it is not\n" +
 			"loopback, give a certificate, its key, and the authorities of the pollers' certificates.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd.Context(), cmd.ErrOrStderr(), s)
-		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&s.listen, "listen", "127.0.0.1:50051", "address to listen on")
-	f.StringVar(&s.cert, "tls-cert", "", "PEM file with the certificate to serve with")
-	f.StringVar(&s.key, "tls-key", "", "PEM file with its key")
-	f.StringVar(&s.ca, "tls-ca", "", "PEM file with the authorities that pollers' certificates must be of")
-	f.StringVar(&s.logLevel, "log-level", "info", "trace, debug, info, warn or error")
-	f.StringVar(&s.logFormat, "log-format", "auto", "console, json, or auto: console on a terminal, else json")
-	f.IntVar(&s.maxInFlight, "max-in-flight", 256, "how many checks may run at once")
-	f.DurationVar(&s.stopTimeout, "stop-timeout", 5*time.Second, "how long checks under way may go on when it stops")
+	name := fileFlag(cmd)
+	f.StringVar(&file.Listen, "listen", file.Listen, "address to listen on")
+	f.StringVar(&file.TLS.CertFile, "tls-cert", "", "PEM file with the certificate to serve with")
+	f.StringVar(&file.TLS.KeyFile, "tls-key", "", "PEM file with its key")
+	f.StringVar(&file.TLS.CAFile, "tls-ca", "", "PEM file with the authorities that pollers' certificates must be of")
+	f.StringVar(&file.Log.Level, "log-level", file.Log.Level, "trace, debug, info, warn or error")
+	f.StringVar(&file.Log.Format, "log-format", file.Log.Format, "console, json, or auto: console on a terminal, else json")
+	f.IntVar(&file.MaxInFlight, "max-in-flight", file.MaxInFlight, "how many checks may run at once")
+	f.DurationVar(&file.StopTimeout, "stop-timeout", file.StopTimeout, "how long checks under way may go on when it stops")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		given := map[string]string{}
+		f.Visit(func(flag *pflag.Flag) { given[flag.Name] = flag.Value.String() })
+		read, err := readFile(cmd, *name)
+		if err != nil {
+			return err
+		}
+		*file = *read
+		for flag, value := range given { // they win
+			if err := f.Set(flag, value); err != nil {
+				return err
+			}
+		}
+		return serve(cmd.Context(), cmd.ErrOrStderr(), file)
+	}
 	return cmd
 }
 
-func serve(ctx context.Context, logTo io.Writer, s settings) error {
-	log, err := newLogger(logTo, s.logLevel, s.logFormat)
+func fileFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().StringP("config", "c", "", "the checker's file (TOML): limits, credentials, commands; flags win over it")
+}
+
+// readFile reads the checker's file, if one is named. What is wrong with it is told, each on a line of its own.
+func readFile(cmd *cobra.Command, name string) (*checkerfile.File, error) {
+	if name == "" {
+		return checkerfile.Default(), nil
+	}
+	file, err := checkerfile.Read(name)
+	all, ok := errors.AsType[checkerfile.Errors](err)
+	if !ok {
+		return file, err
+	}
+	for _, e := range all {
+		cmd.PrintErrln(observe.Visible(e.Error()))
+	}
+	noun := "errors"
+	if len(all) == 1 {
+		noun = "error"
+	}
+	cmd.PrintErrf("%d %s in the checker's file\n", len(all), noun)
+	return nil, errReported
+}
+
+func serve(ctx context.Context, logTo io.Writer, file *checkerfile.File) error {
+	log, err := newLogger(logTo, file.Log.Level, file.Log.Format)
 	if err != nil {
 		return err
 	}
 	var checks []sdk.Check
 	for _, kind := range probe.Kinds() {
-		checks = append(checks, probed(kind))
+		checks = append(checks, probed(kind, &file.Settings))
 	}
-	return sdk.Serve(ctx, s.listen, checks,
-		sdk.TLS(s.cert, s.key, s.ca),
+	options := []sdk.Option{
+		sdk.TLS(file.TLS.CertFile, file.TLS.KeyFile, file.TLS.CAFile),
 		sdk.Logger(slog.New(zerolog.NewSlogHandler(log))),
-		sdk.MaxInFlight(s.maxInFlight),
-		sdk.StopTimeout(s.stopTimeout),
-	)
+		sdk.MaxInFlight(file.MaxInFlight),
+		sdk.StopTimeout(file.StopTimeout),
+	}
+	for kind, limit := range file.Limits {
+		options = append(options, sdk.Limit(kind, limit))
+	}
+	for _, w := range file.Warnings {
+		log.Warn().Str("warning", w).Msg("the checker's file is right, but for this")
+	}
+	return sdk.Serve(ctx, file.Listen, checks, options...)
 }
 
 // kinds lists the kinds of checks and what their details are.
@@ -90,9 +130,9 @@ func kinds() string {
 }
 
 // probed makes a check of a probe.
-func probed(kind probe.Kind) sdk.Check {
+func probed(kind probe.Kind, settings *probe.Settings) sdk.Check {
 	return sdk.Func(kind.Type, func(ctx context.Context, r sdk.Request) (sdk.Answer, error) {
-		found, err := kind.Look(ctx, probe.Target{Name: r.Name, Details: r.Details, Port: r.Port})
+		found, err := kind.Look(ctx, probe.Target{Name: r.Name, Details: r.Details, Port: r.Port, Settings: settings})
 		if err != nil {
 			return sdk.Answer{}, err
 		}

@@ -1,8 +1,9 @@
-// Command checker serves the built-in checks, over the same contract as any plugin.
+// Command checker serves the built-in checks, over the same contract as any plugin, or runs one of them.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -15,7 +16,21 @@ func main() {
 	// From then on signals do again what they do by themselves: the second one ends the process.
 	context.AfterFunc(ctx, stop)
 	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "checker:", err)
-		os.Exit(1)
+		code, ok := errors.AsType[exit](err)
+		if !ok {
+			code = 1
+			if !errors.Is(err, errReported) {
+				fmt.Fprintln(os.Stderr, "checker:", err)
+			}
+		}
+		os.Exit(int(code))
 	}
 }
+
+// errReported is an error that has been printed already.
+var errReported = errors.New("see above")
+
+// exit is an exit code, where all has been said.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
