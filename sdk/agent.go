@@ -3,7 +3,6 @@ package sdk
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -23,7 +22,7 @@ const (
 	maxMargin = 500 * time.Millisecond
 )
 
-// agent serves monitoring.AgentService. Results it has none: those methods stay Unimplemented.
+// agent serves monitoring.AgentService.
 type agent struct {
 	monitoring.UnimplementedAgentServiceServer
 	checks map[string]Check
@@ -34,52 +33,78 @@ type agent struct {
 	typeSlots map[string]chan struct{}
 }
 
+// unknown says that there is no check of a type.
+func (a *agent) unknown(checkType string) string {
+	return fmt.Sprintf("unknown check type %q; this checker knows %s", checkType, a.types)
+}
+
 // GetStatus runs one check.
 func (a *agent) GetStatus(ctx context.Context, r *monitoring.StatusRequest) (*monitoring.StatusResponse, error) {
 	check := a.checks[r.GetServiceType()]
 	if check == nil {
 		// Not a gRPC error: that is how checkers in the field answer.
-		return &monitoring.StatusResponse{Message: errorMessage(fmt.Sprintf(
-			"unknown check type %q; this checker knows %s", r.GetServiceType(), a.types))}, nil
+		return &monitoring.StatusResponse{Message: errorMessage(a.unknown(r.GetServiceType()))}, nil
 	}
-	runCtx, cancel := runContext(ctx, time.Now())
-	defer cancel()
-	// Those of the type come first: who waits for them must not keep other types from running.
-	if slots := a.typeSlots[r.GetServiceType()]; slots != nil {
-		if !take(runCtx, slots) {
-			return nil, status.Errorf(codes.ResourceExhausted,
-				"%d checks of type %s were running all the time, as many as this checker runs at once: poll it less often or raise the limit of that type",
-				cap(slots), r.GetServiceType())
-		}
-		defer func() { <-slots }()
-	}
-	if !take(runCtx, a.slots) {
-		return nil, status.Errorf(codes.ResourceExhausted,
-			"%d checks were running all the time, as many as this checker runs at once: poll it less often or raise its limit", cap(a.slots))
-	}
-	defer func() { <-a.slots }()
-	began := time.Now()
-	answer, err := a.run(runCtx, check, Request{
+	request := Request{
 		Name: r.GetServiceName(), Type: r.GetServiceType(), Details: r.GetDetails(), Port: r.GetPort(),
 		AgentID: r.GetAgentId(), PollerID: r.GetPollerId(),
-	})
-	if ctx.Err() != nil { // nobody waits for it any more
-		return nil, status.FromContextError(ctx.Err()).Err()
 	}
-	if err != nil {
-		if p, ok := errors.AsType[panicError](err); ok {
-			return nil, status.Error(codes.Internal, p.Error())
+	var answer Answer
+	err := a.run(ctx, caller{request.Type, request.Name, request.AgentID}, func(ctx context.Context) {
+		began := time.Now()
+		var verdict error
+		if answer, verdict = check.Run(ctx, request); verdict != nil {
+			answer = Answer{Message: errorMessage(verdict.Error())}
 		}
-		answer = Answer{Message: errorMessage(err.Error())}
-	}
-	if answer.ResponseTime <= 0 {
-		answer.ResponseTime = time.Since(began)
+		if answer.ResponseTime <= 0 {
+			answer.ResponseTime = time.Since(began)
+		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	return &monitoring.StatusResponse{
 		Available: answer.Available, Message: answer.Message, ResponseTime: answer.ResponseTime.Nanoseconds(),
 		ServiceName: r.GetServiceName(), ServiceType: r.GetServiceType(),
 		AgentId: r.GetAgentId(), PollerId: r.GetPollerId(),
 	}, nil
+}
+
+// caller is who is asked for what, for the log.
+type caller struct{ checkType, check, agent string }
+
+// run calls f once there is a slot for it, with the context of a run. All that it returns are gRPC
+// errors: there was no slot, f panicked, or nobody waits for the answer any more.
+func (a *agent) run(ctx context.Context, c caller, f func(context.Context)) (err error) {
+	runCtx, cancel := runContext(ctx, time.Now())
+	defer cancel()
+	// Those of the type come first: who waits for them must not keep other types from running.
+	if slots := a.typeSlots[c.checkType]; slots != nil {
+		if !take(runCtx, slots) {
+			return status.Errorf(codes.ResourceExhausted,
+				"%d checks of type %s were running all the time, as many as this checker runs at once: poll it less often or raise the limit of that type",
+				cap(slots), c.checkType)
+		}
+		defer func() { <-slots }()
+	}
+	if !take(runCtx, a.slots) {
+		return status.Errorf(codes.ResourceExhausted,
+			"%d checks were running all the time, as many as this checker runs at once: poll it less often or raise its limit", cap(a.slots))
+	}
+	defer func() { <-a.slots }()
+	defer func() {
+		p := recover()
+		if p != nil {
+			a.log.Error("a check panicked", "type", c.checkType, "check", c.check, "agent", c.agent,
+				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = status.Error(codes.Internal, strings.ToValidUTF8(fmt.Sprintf("check type %s panicked: %v", c.checkType, p), "?"))
+		}
+		if ctx.Err() != nil {
+			err = status.FromContextError(ctx.Err()).Err()
+		}
+	}()
+	f(runCtx)
+	return nil
 }
 
 // take waits for a slot until ctx ends, and tells whether it has one.
@@ -99,23 +124,6 @@ func runContext(ctx context.Context, now time.Time) (context.Context, context.Ca
 		return context.WithDeadline(ctx, now.Add(defaultRun))
 	}
 	return context.WithDeadline(ctx, deadline.Add(-min(deadline.Sub(now)/10, maxMargin)))
-}
-
-// panicError tells a panic from a check's verdict.
-type panicError string
-
-func (e panicError) Error() string { return string(e) }
-
-// run runs the check; a panic becomes a panicError.
-func (a *agent) run(ctx context.Context, check Check, r Request) (answer Answer, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			a.log.Error("a check panicked", "type", r.Type, "check", r.Name, "agent", r.AgentID,
-				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = panicError(strings.ToValidUTF8(fmt.Sprintf("check type %s panicked: %v", r.Type, p), "?"))
-		}
-	}()
-	return check.Run(ctx, r)
 }
 
 // errorMessage is how checkers tell an error to people.

@@ -61,3 +61,41 @@ func ask(addr, details string) string {
 	}
 	return fmt.Sprint(r.GetAvailable(), " ", string(r.GetMessage()))
 }
+
+// leases is a check that has results, too: the devices that have got an address.
+type leases struct{ devices []map[string]string }
+
+func (leases) Type() string { return "leases" }
+
+func (l leases) Run(context.Context, sdk.Request) (sdk.Answer, error) {
+	return sdk.JSON(true, map[string]int{"devices": len(l.devices)})
+}
+
+func (l leases) Results(context.Context, sdk.ResultsRequest) (sdk.Results, error) {
+	// A poller that has this sequence already is told that there is nothing new.
+	return sdk.Results{List: l.devices, Sequence: fmt.Sprint(len(l.devices))}, nil
+}
+
+// A check with results. A poller asks for them if the check has a results_interval.
+func ExampleGatherer() {
+	ctx, stop := context.WithCancel(context.Background())
+	l, _ := net.Listen("tcp", "127.0.0.1:0")
+	served := make(chan error)
+	check := leases{[]map[string]string{{"ip": "192.0.2.7"}, {"ip": "192.0.2.9"}}}
+	go func() {
+		served <- sdk.ServeListener(ctx, l, []sdk.Check{check}, sdk.Logger(slog.New(slog.DiscardHandler)))
+	}()
+
+	conn, _ := grpc.NewClient("passthrough:///"+l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	for _, last := range []string{"", "2"} {
+		r, _ := monitoring.NewAgentServiceClient(conn).GetResults(ctx, &monitoring.ResultsRequest{ServiceType: "leases", LastSequence: last})
+		fmt.Println(r.GetHasNewData(), r.GetCurrentSequence(), string(r.GetData()))
+	}
+	_ = conn.Close()
+	stop()
+	fmt.Println(<-served)
+	// Output:
+	// true 2 [{"ip":"192.0.2.7"},{"ip":"192.0.2.9"}]
+	// false 2 []
+	// <nil>
+}

@@ -1,13 +1,14 @@
 // Package sdk is for authors of checkers in Go: write a Check for each kind of thing that can be
-// checked, and Serve them to pollers over gRPC.
+// checked, and Serve them to pollers over gRPC. Checks that find long lists, the hosts of a network
+// for one, are Gatherers too.
 //
 // Guarantees:
 //   - Every call is answered: with the check's answer, with an error as a verdict, or with a gRPC
 //     error. A panic in a check ends that run only; it is logged with its stack, and the poller
 //     gets the code Internal with its text.
-//   - A check's Run is called from many goroutines at once, up to the limit of MaxInFlight; calls
-//     above it wait for their turn, and are refused with ResourceExhausted when it does not come
-//     before their deadline.
+//   - A check's Run and Results are called from many goroutines at once, together up to the limit of
+//     MaxInFlight; calls above it wait for their turn, and are refused with ResourceExhausted when it
+//     does not come before their deadline. What is said here of Run holds for Results, too.
 //   - Run's context ends a little before the poller's deadline, so that "the target did not
 //     answer in time" still gets through as the check's verdict, rather than as a checker that does
 //     not answer. Where the poller sets no deadline it ends after 30 seconds.

@@ -320,10 +320,10 @@ func TestHealthAndResults(t *testing.T) {
 				t.Errorf("health of %q: %v, %v; want %v", name, r.GetStatus(), err, want)
 			}
 		}
-		if _, err := c.agent.GetResults(t.Context(), new(monitoring.ResultsRequest)); status.Code(err) != codes.Unimplemented {
+		if _, err := c.agent.GetResults(t.Context(), &monitoring.ResultsRequest{ServiceType: "block"}); status.Code(err) != codes.Unimplemented {
 			t.Errorf("GetResults: %v; want Unimplemented", err)
 		}
-		s, err := c.agent.StreamResults(t.Context(), new(monitoring.ResultsRequest))
+		s, err := c.agent.StreamResults(t.Context(), &monitoring.ResultsRequest{ServiceType: "block"})
 		if err == nil {
 			_, err = s.Recv()
 		}
