@@ -24,11 +24,11 @@ import (
 func command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "checker",
-		Short:         "Serve the built-in checks to pollers, or try one",
+		Short:         "Serve the built-in checks to pollers, try one, and test checkers",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serveCommand(), checkCommand())
+	cmd.AddCommand(serveCommand(), checkCommand(), testCommand())
 	return cmd
 }
 

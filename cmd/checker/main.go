@@ -1,4 +1,5 @@
-// Command checker serves the built-in checks, over the same contract as any plugin, or runs one of them.
+// Command checker serves the built-in checks, over the same contract as any plugin, runs one of them, and tests whether plugins
+// keep to the contract.
 package main
 
 import (
@@ -16,14 +17,11 @@ func main() {
 	// From then on signals do again what they do by themselves: the second one ends the process.
 	context.AfterFunc(ctx, stop)
 	if err := command().ExecuteContext(ctx); err != nil {
-		code, ok := errors.AsType[exit](err)
-		if !ok {
-			code = 1
-			if !errors.Is(err, errReported) {
-				fmt.Fprintln(os.Stderr, "checker:", err)
-			}
+		_, said := errors.AsType[exit](err)
+		if !said && !errors.Is(err, errReported) {
+			fmt.Fprintln(os.Stderr, "checker:", err)
 		}
-		os.Exit(int(code))
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -34,3 +32,14 @@ var errReported = errors.New("see above")
 type exit int
 
 func (e exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// exitCode returns the exit code for an error of a command.
+func exitCode(err error) int {
+	if code, ok := errors.AsType[exit](err); ok {
+		return int(code)
+	}
+	if _, ok := errors.AsType[notConnectedError](err); ok {
+		return 2
+	}
+	return 1
+}
