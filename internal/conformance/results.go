@@ -137,7 +137,7 @@ func streamResults(ctx context.Context, s *subject) Finding {
 		f.Found = fmt.Sprintf("since %q: %s", answer.Sequence, f.Found)
 		return f
 	}
-	return passed("%d chunks, %d bytes merged, sequence %q; since then %d chunks", len(chunks), len(answer.Message), answer.Sequence, len(again))
+	return passed("chunks: %d, merged %d bytes, sequence %q; chunks since then: %d", len(chunks), len(answer.Message), answer.Sequence, len(again))
 }
 
 // merge joins chunks as a poller does; what it returns failed if that can't be done.
