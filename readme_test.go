@@ -28,6 +28,20 @@ func TestReadmeCommandsAreWhatCIRuns(t *testing.T) {
 	}
 }
 
+// The check that docs/write-a-checker.md begins with is one that the SDK's examples run.
+func TestDocumentedCheckIsTheExample(t *testing.T) {
+	t.Parallel()
+	page, example := strings.Join(lines(t, "docs/write-a-checker.md"), "\n"), strings.Join(lines(t, "sdk/example_test.go"), "\n")
+	_, page, _ = strings.Cut(page, "```go\n")
+	check, _, ends := strings.Cut(page, "func main() {")
+	if !ends || !strings.Contains(check, "fileCheck") {
+		t.Fatalf("the page begins with %q, want the check and then its main", check)
+	}
+	if !strings.Contains(example, check) {
+		t.Errorf("sdk/example_test.go does not have this:\n%s", check)
+	}
+}
+
 func lines(t *testing.T, file string) []string {
 	t.Helper()
 	text, err := os.ReadFile(file)
