@@ -30,6 +30,7 @@ var contract = []struct {
 	{"4", "the chunks of a result stream, merged, or a clear reason", []string{
 		"internal/wire.TestScripts", "internal/wire.TestMergeManyDevices", "internal/wire.TestMergeMemory", "internal/wire.TestMergeBounds",
 		"internal/wire.FuzzMerge", "internal/transport.TestResultsEnd", "internal/transport.TestResultsTooLarge", "internal/transport.TestAfterTheLastChunk",
+		"sdk.TestPollerMergesResults",
 	}},
 	{"5", "core's message envelope, and the keys of the host in it", []string{
 		"internal/wire.TestEnvelope", "internal/wire.TestScripts", "internal/wire.TestNamesAreEscaped", "internal/wire.FuzzEnvelope",

@@ -174,6 +174,9 @@ func failing(which func(*monitoring.StatusRequest) bool, code codes.Code) sim.Be
 func unknown(r *monitoring.StatusRequest) bool   { return r.GetServiceType() != "good" }
 func noDetails(r *monitoring.StatusRequest) bool { return r.GetDetails() == "" }
 
+// large is JSON that does not fit into a message.
+var large = fmt.Appendf(nil, "[%q]", bytes.Repeat([]byte("x"), maxMessage))
+
 func list(index, total int32, final bool, data, sequence string) *monitoring.ResultsChunk {
 	return &monitoring.ResultsChunk{Data: []byte(data), ChunkIndex: index, TotalChunks: total, IsFinal: final, CurrentSequence: sequence}
 }
