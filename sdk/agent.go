@@ -97,7 +97,7 @@ func (a *agent) run(ctx context.Context, c caller, f func(context.Context)) (err
 		if p != nil {
 			a.log.Error("a check panicked", "type", c.checkType, "check", c.check, "agent", c.agent,
 				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = status.Error(codes.Internal, strings.ToValidUTF8(fmt.Sprintf("check type %s panicked: %v", c.checkType, p), "?"))
+			err = failure(codes.Internal, fmt.Sprintf("check type %s panicked: %v", c.checkType, p))
 		}
 		if ctx.Err() != nil {
 			err = status.FromContextError(ctx.Err()).Err()
@@ -124,6 +124,16 @@ func runContext(ctx context.Context, now time.Time) (context.Context, context.Ca
 		return context.WithDeadline(ctx, now.Add(defaultRun))
 	}
 	return context.WithDeadline(ctx, deadline.Add(-min(deadline.Sub(now)/10, maxMargin)))
+}
+
+// failure is a gRPC error, whose text travels in a header: pollers read none above 256 KiB, other clients
+// less.
+func failure(code codes.Code, text string) error {
+	const most = 4 << 10
+	if len(text) > most {
+		text = text[:most] + " …"
+	}
+	return status.Error(code, strings.ToValidUTF8(text, "?"))
 }
 
 // errorMessage is how checkers tell an error to people.

@@ -78,7 +78,7 @@ func (a *agent) GetResults(ctx context.Context, r *monitoring.ResultsRequest) (*
 	response := &monitoring.ResultsResponse{
 		ServiceName: r.GetServiceName(), ServiceType: r.GetServiceType(), AgentId: r.GetAgentId(), PollerId: r.GetPollerId(),
 	}
-	var failure error
+	var refused error
 	err = a.run(ctx, callerOf(r), func(ctx context.Context) {
 		began := time.Now()
 		found, err := gather(ctx, gatherer, r)
@@ -86,7 +86,7 @@ func (a *agent) GetResults(ctx context.Context, r *monitoring.ResultsRequest) (*
 		response.Timestamp = time.Now().Unix()
 		switch {
 		case errors.Is(err, ErrNoResults):
-			failure = status.Error(codes.NotFound, err.Error())
+			refused = failure(codes.NotFound, err.Error())
 		case err != nil:
 			// New, or it would not be reported; and asked for again from where the poller is.
 			response.HasNewData, response.Data, response.CurrentSequence = true, errorMessage(err.Error()), r.GetLastSequence()
@@ -98,8 +98,8 @@ func (a *agent) GetResults(ctx context.Context, r *monitoring.ResultsRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	if failure != nil {
-		return nil, failure
+	if refused != nil {
+		return nil, refused
 	}
 	return response, nil
 }
@@ -110,22 +110,22 @@ func (a *agent) StreamResults(r *monitoring.ResultsRequest, stream grpc.ServerSt
 	if err != nil {
 		return err
 	}
-	var failure error
+	var refused error
 	err = a.run(stream.Context(), callerOf(r), func(ctx context.Context) {
 		found, err := gather(ctx, gatherer, r)
 		switch {
 		case errors.Is(err, ErrNoResults):
-			failure = status.Error(codes.NotFound, err.Error())
+			refused = failure(codes.NotFound, err.Error())
 		case err != nil:
-			failure = status.Error(codes.Unknown, err.Error())
+			refused = failure(codes.Unknown, err.Error())
 		default:
-			failure = found.send(stream.Send)
+			refused = found.send(stream.Send)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	return failure
+	return refused
 }
 
 func callerOf(r *monitoring.ResultsRequest) caller {
@@ -136,7 +136,7 @@ func callerOf(r *monitoring.ResultsRequest) caller {
 func (a *agent) gatherer(r *monitoring.ResultsRequest) (Gatherer, error) {
 	check := a.checks[r.GetServiceType()]
 	if check == nil {
-		return nil, status.Error(codes.NotFound, a.unknown(r.GetServiceType()))
+		return nil, failure(codes.NotFound, a.unknown(r.GetServiceType()))
 	}
 	gatherer, ok := check.(Gatherer)
 	if !ok {

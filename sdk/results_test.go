@@ -104,6 +104,7 @@ func TestResults(t *testing.T) {
 			has("sweep", Results{List: []string{"h"}, Sweep: map[string]any{"network": "10.0.0.0/24"}, Sequence: "7"}),
 			gathers("request", func(_ context.Context, r ResultsRequest) (Results, error) { return Results{List: []any{r}}, nil }),
 			fails("error", errors.New(`no "route"`)),
+			fails("long error", errors.New(strings.Repeat("\xff", 1<<20))),
 			fails("missing", fmt.Errorf("lan: %w", ErrNoResults)),
 			has("object", Results{List: map[string]int{}}),
 			has("channel", Results{List: make(chan int)}),
@@ -158,6 +159,12 @@ func TestResults(t *testing.T) {
 			if !strings.HasPrefix(got, `NotFound: unknown check type "other"; this checker knows beside, `) {
 				t.Errorf("unknown type: %s; want NotFound", got)
 			}
+		}
+		if got := c.stream(t.Context(), asking("long error", "")); got != "Unknown: ? …" {
+			t.Errorf("an error of 1 MiB that is no text: %.100s; want its beginning", got)
+		}
+		if got := c.stream(t.Context(), asking(strings.Repeat("x", 1<<20), "")); len(got) > 5<<10 {
+			t.Errorf("an unknown type of 1 MiB: an error of %d bytes; want its beginning", len(got))
 		}
 		c.stop()
 		if err := <-c.result; err != nil {
