@@ -205,7 +205,7 @@ func TestMistakes(t *testing.T) {
 		"longer than it took": {answering(func(a *monitoring.StatusResponse) { a.ResponseTime = int64(time.Hour) }), "the response time", Advice, "if it was asked in this call"},
 		"names nobody":        {answering(func(a *monitoring.StatusResponse) { a.AgentId = "" }), "names in the answer", Advice, "repeat the request's names"},
 		"too large": {answering(func(a *monitoring.StatusResponse) {
-			a.Message = fmt.Appendf(nil, "[%s1]", bytes.Repeat([]byte("1,"), 2<<20))
+			a.Message = large
 		}), "sizes of answers", Failed, "in chunks of 1 MiB"},
 		"one at a time":       {oneAtATime(), "50 calls at once", Failed, "serve calls side by side"},
 		"unknown type fails":  {failing(unknown, codes.Unknown), "an unknown type", Failed, "look at service_type"},
