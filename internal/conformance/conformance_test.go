@@ -235,7 +235,7 @@ func TestMistakes(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer server.Stop()
-			timeout := 10 * time.Second
+			timeout := 30 * time.Second
 			if strings.HasPrefix(name, "hangs") {
 				timeout = 200 * time.Millisecond
 			}
