@@ -42,7 +42,8 @@ func plainly(err error, text string) error {
 		return fmt.Errorf("character %d: %s", syntax.Offset, strings.TrimPrefix(syntax.Error(), "json: "))
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("%s is a %s: %s", wrong.Field, wrong.Value, wants(wrong))
+		field := strings.TrimPrefix(wrong.Field, "databaseOptions.") // a word of Go's, which is in no check's details
+		return fmt.Errorf("%s is a %s: %s", field, wrong.Value, wants(wrong))
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("character %d: the JSON ends too soon", len(text))
