@@ -13,7 +13,7 @@ import (
 )
 
 // databases are the checks that have databaseOptions.
-var databases = map[string]Func{"PostgreSQL": Postgres, "MySQL": MySQL}
+var databases = map[string]Func{"PostgreSQL": Postgres, "MySQL": MySQL, "Redis": Redis}
 
 // loginSettings have the logins that the tests' servers know, and some that they don't.
 var loginSettings = &Settings{Credentials: map[string]Credentials{
@@ -272,10 +272,25 @@ func TestBrief(t *testing.T) {
 	}
 }
 
+// What a server says may have in it what it was told.
+func TestDatabaseSaysNoPassword(t *testing.T) {
+	t.Parallel()
+	addr, _ := answer(t, func(conn net.Conn) {
+		_, _ = io.WriteString(conn, "-ERR \x1b[31mI was told swordfish\r\n")
+		_ = conn.(*net.TCPConn).CloseWrite()
+	})
+	settings := &Settings{Credentials: map[string]Credentials{"db": {Password: "swordfish", Hosts: []string{"127.0.0.1"}}}}
+	r, err := Redis(t.Context(), Target{Details: fmt.Sprintf(`{"target": %q, "credentials": "db", "tls": "off"}`, addr), Settings: settings})
+	wantDown(t, r, err, "the server refuses the login: ERR  [31mI was told …")
+	if strings.Contains(string(r.Message), "swordfish") {
+		t.Errorf("the password is told: %s", r.Message)
+	}
+}
+
 func FuzzDatabaseOptions(f *testing.F) {
 	for _, seed := range []string{
 		"", "db", "db:1", "[::1]:1", `{"target":"db","tls":"verify","server_name":"x"}`, `{"target":"db","query":"SELECT 1","expect":[1e999]}`,
-		`{"target":"db","in_recovery":true,"database":"d"}`,
+		`{"target":"db","command":["GET","k"],"expect":null,"role":"master","db":1}`, `{"target":"db","in_recovery":true,"database":"d"}`,
 	} {
 		f.Add(seed, int32(0))
 	}
@@ -283,10 +298,11 @@ func FuzzDatabaseOptions(f *testing.F) {
 		target := Target{Details: details, Port: port}
 		p, errP := parsePostgres(target)
 		m, errM := parseMySQL(target)
+		r, errR := parseRedis(target)
 		for _, one := range []struct {
 			o   databaseOptions
 			err error
-		}{{p.databaseOptions, errP}, {m.databaseOptions, errM}} {
+		}{{p.databaseOptions, errP}, {m.databaseOptions, errM}, {r.databaseOptions, errR}} {
 			o := one.o
 			if one.err != nil {
 				continue

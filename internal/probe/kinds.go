@@ -22,6 +22,7 @@ func Kinds() []Kind {
 		{"port", "host:port; available if the TCP port accepts connections, and answers as expected", Port},
 		{"postgres", "host[:port]; available if the PostgreSQL server lets the check in and answers", Postgres},
 		{"process", "the name of a process; available if it runs on the checker's machine", Process},
+		{"redis", "host[:port]; available if the Redis server lets the check in and answers", Redis},
 		{"sysmon", "nothing; CPUs, memory and disks of the checker's machine, available if within limits", Sysmon},
 		{"tcp", "the same as port", Port},
 		{"tls", "host:port; available if the certificate there is accepted, and long enough", TLS},
