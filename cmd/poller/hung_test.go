@@ -22,9 +22,9 @@ const (
 	// warmUp is how many cycles are not measured: in the first, connections are made and breakers open,
 	// in the second the checker that froze is found out.
 	warmUp = 2
-	// What four hundred hung checkers may cost, in parts of the healthy fleet's cost. Of the CPU it is 1.1 to 1.4: what comes on top
+	// What four hundred hung checkers may cost, in parts of the healthy fleet's cost. Of the CPU it is 1.1 to 1.45: what comes on top
 	// is to touch what was left alone for seconds, which costs more where others use the CPU's caches; single cycles differ by a tenth.
-	dearestCPU, dearest = 1.5, 1.3
+	dearestCPU, dearest = 1.6, 1.3
 	// latest is by how much more than those of the healthy fleet runs of sound agents may be late, but for
 	// one in a hundred.
 	latest = 250 * time.Millisecond
