@@ -110,22 +110,26 @@ func (a *agent) StreamResults(r *monitoring.ResultsRequest, stream grpc.ServerSt
 	if err != nil {
 		return err
 	}
+	var got *found
 	var refused error
 	err = a.run(stream.Context(), callerOf(r), func(ctx context.Context) {
-		found, err := gather(ctx, gatherer, r)
+		f, err := gather(ctx, gatherer, r)
 		switch {
 		case errors.Is(err, ErrNoResults):
 			refused = failure(codes.NotFound, err.Error())
 		case err != nil:
 			refused = failure(codes.Unknown, err.Error())
 		default:
-			refused = found.send(stream.Send)
+			got = f
 		}
 	})
 	if err != nil {
 		return err
 	}
-	return refused
+	if refused != nil {
+		return refused
+	}
+	return got.send(stream.Send) // without a slot: a poller that does not read keeps nobody else's checks from running
 }
 
 func callerOf(r *monitoring.ResultsRequest) caller {

@@ -305,6 +305,28 @@ func TestCut(t *testing.T) {
 	}
 }
 
+// TestWhoDoesNotReadKeepsNobody: a poller that asks for results and does not read them has no part in the limit of runs.
+func TestWhoDoesNotReadKeepsNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := serveChecks(t, []Check{
+			has("sync", Results{List: []string{strings.Repeat("a", 1<<20), strings.Repeat("b", 1<<20), strings.Repeat("c", 1<<20)}, Sequence: "7"}),
+			Func("quick", func(context.Context, Request) (Answer, error) { return Answer{Available: true}, nil }),
+		}, MaxInFlight(1))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if _, err := c.agent.StreamResults(ctx, asking("sync", "")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		asked, done := context.WithTimeout(t.Context(), 5*time.Second)
+		defer done()
+		if r, err := c.agent.GetStatus(asked, &monitoring.StatusRequest{ServiceType: "quick"}); err != nil || !r.GetAvailable() {
+			t.Errorf("another check: %v, %v", r, err)
+		}
+	})
+}
+
 // TestPollerMergesResults has the poller's own client ask over a real connection, for more than fits
 // into a message.
 func TestPollerMergesResults(t *testing.T) {
