@@ -66,6 +66,7 @@ func (a *agent) look() {
 	if now := time.Now(); !now.Before(a.fresh) || a.found && a.spec.HealthService == check.NoHealth {
 		a.lookAway()
 		a.hangUp()
+		a.found = false                                                      // or without health checks each probe would give up the one before it, however long connecting takes
 		a.fresh = now.Add(a.gap - a.env.config().Breaker.Probe/probeMoments) // probes keep their time only so far
 		a.gap = laterGap
 	}

@@ -141,6 +141,35 @@ func TestProbesWithoutHealth(t *testing.T) {
 	})
 }
 
+// TestProbesWithoutHealthFindWhatIsFar: a connection may take longer than it is from one probe to the next, each time.
+func TestProbesWithoutHealthFindWhatIsFar(t *testing.T) {
+	cfg := settings(1, 5, 10*time.Second, time.Second)
+	cfg.Agents[0].HealthService = check.NoHealth
+	run(t, cfg, func(w *world) {
+		c := w.checkers["a000"]
+		c.ask = hang
+		c.connect = func(ctx context.Context) error {
+			select {
+			case <-time.After(4 * time.Second):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		found := 0
+		w.hook = func(e actors.Event) {
+			if e, ok := e.(actors.BreakerChanged); ok && e.To == "half-open" {
+				found++
+			}
+		}
+		w.start()
+		w.pass(100 * time.Second)
+		if found < 4 {
+			t.Errorf("the checker was found %d times in 100 s", found)
+		}
+	})
+}
+
 // TestResultsAreNoTrial: a half-open breaker does not wait for results, which may take long.
 func TestResultsAreNoTrial(t *testing.T) {
 	cfg := settings(1, 1, 10*time.Second, time.Second)
