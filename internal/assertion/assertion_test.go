@@ -115,6 +115,12 @@ func TestUnmet(t *testing.T) {
 		{`all(data.x, # in data.y)`, `{"x":[1],"y":[1]}`, `data.y is [1]; what is evaluated for each item may take only numbers, short texts, true and false from data`},
 		{`sum(data.x) + max(data.x) - min(data.x) == mean(data.x) + 6`, `{"x":[1,2,3]}`, ``},
 
+		// Each of several lists is gone through.
+		{`all(data.a, # < 1) and all(data.b, # < 1)`, `{"a":[0],"b":[5]}`, `data.a is [0], data.b is [5]`},
+		{`any(data.a, # < 1) or any(data.b, # < 1)`, `{"a":[5],"b":[0]}`, ``},
+		{`none(data.a, # > 1) and none(data.b, # > 1)`, `{"a":[0],"b":[5]}`, `data.a is [0], data.b is [5]`},
+		{`all(data, all(.a, # < 1) and all(.b, # < 1))`, `[{"a":[0],"b":[5]}]`, `data is [{"a": [0], "b": [5]}]`},
+
 		// Numbers.
 		{`data.x == 9007199254740993`, `{"x":9007199254740993}`, ``},
 		{`data.x == 9007199254740993`, `{"x":9007199254740992}`, `data.x is 9007199254740992`},

@@ -1,6 +1,7 @@
 package assertion
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -31,6 +32,11 @@ type access struct {
 	single bool
 	// item tells that it is an item of a list, or a member of one.
 	item bool
+}
+
+// MarshalJSON tells accesses apart: the library takes what is written alike for the same, and writes values as JSON.
+func (at *access) MarshalJSON() ([]byte, error) {
+	return json.Marshal(at.text)
 }
 
 // rewriter makes an expression strict, and notes what it names. The library walks from the leaves to the root.
