@@ -144,6 +144,9 @@ type evaluation struct {
 	env     map[string]any
 }
 
+// maxKept is of how many values an answer may have been for its evaluation's memory to be used again.
+const maxKept = 1000
+
 var evaluations = sync.Pool{New: func() any {
 	return &evaluation{machine: vm.VM{MemoryBudget: maxMemory}, env: make(map[string]any, 3)}
 }}
@@ -155,6 +158,9 @@ func (s *set) unmet(a check.Answer) (detail string) {
 	defer func() {
 		if p := recover(); p != nil { // a fault of ours or of the library: this evaluation is not used again
 			detail = fmt.Sprintf("%s does not hold: it can't be evaluated: %v", asserted.text, p)
+			return
+		}
+		if e.values > maxKept { // the machine may hold on to it
 			return
 		}
 		clear(e.env)

@@ -40,6 +40,8 @@ func TestUnmet(t *testing.T) {
 		{`data.packet_loss < data.most`, `{"packet_loss":35,"most":1.5}`, `data.packet_loss is 35, data.most is 1.5`},
 		{`data.packet_loss < 20`, `{"packet_loss":5,"packet_loss":35}`, `data.packet_loss is 35`},
 		{`data.status == 'SERVING'`, `{"status":"SERVING"}`, ``},
+		{`data.status == "\uFFFD" and data["\uFFFD"] == 1`, "{\"status\":\"\xff\",\"\xff\":1}", ``},
+		{`data.status == "\uFFFD\n"`, "{\"status\":\"\xff\\n\"}", ``},
 		{`data.status == "SERVING"`, `{"status":"NOT_\u0053ERVING\n"}`, `data.status is "NOT_SERVING\n"`},
 		{`data.a.b["c d"][0] and data.ok`, `{"a":{"b":{"c d":[true]}},"ok":true}`, ``},
 		{`data.a["b"][-1] > 3 || data.a.b[5] > 3`, `{"a":{"b":[9,2]}}`, `data.a.b has no [5]`},
@@ -265,6 +267,28 @@ func TestShow(t *testing.T) {
 		got := show(v)
 		if len(got) > maxShown+len("…") || len(got) < maxShown-4 || !strings.HasSuffix(got, "…") || !utf8.ValidString(got) {
 			t.Errorf("%d bytes: %q", len(got), got)
+		}
+	}
+}
+
+// Of a large object no more is written than is shown, and of its answer nothing is kept.
+func TestLarge(t *testing.T) {
+	t.Parallel()
+	members := map[string]any{}
+	for i := range 10_000 {
+		members[fmt.Sprint(i)] = "x"
+	}
+	if got := appendShown(nil, members); len(got) > 2*maxShown {
+		t.Errorf("%d bytes are written", len(got))
+	}
+	large := `{"x":[` + strings.Repeat("1,", maxKept) + `1]}`
+	for range 100 {
+		if got := assertions(t, "all(data.x, # == 1)").Unmet(answer(large)); got != "" {
+			t.Error(got)
+		}
+		e := evaluations.Get().(*evaluation)
+		if e.values > maxKept {
+			t.Fatalf("an evaluation of %d values is used again", e.values)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -141,9 +142,9 @@ func number(raw jsontext.Value) any {
 	return f
 }
 
-// unquote returns what a JSON string says. Few have anything escaped.
+// unquote returns what a JSON string says. Few have anything escaped, or bytes that are not UTF-8.
 func unquote(raw jsontext.Value) []byte {
-	if bytes.IndexByte(raw, '\\') < 0 {
+	if bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
 		return raw[1 : len(raw)-1]
 	}
 	plain, _ := jsontext.AppendUnquote(nil, raw) // it has been read: it is a string

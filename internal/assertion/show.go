@@ -40,7 +40,9 @@ func appendShown(b []byte, v any) []byte {
 		for i, key := range slices.Sorted(maps.Keys(v)) {
 			b = separate(b, i)
 			b = append(appendShown(b, key), ": "...)
-			b = appendShown(b, v[key])
+			if b = appendShown(b, v[key]); len(b) > maxShown {
+				break
+			}
 		}
 		return append(b, '}')
 	}
