@@ -8,7 +8,10 @@
 //     compared make the assertion fail and say so, also within "not" and with !=. What may be missing is written
 //     data.x ?? 0 or data?.x, or asked for with "x" in data.
 //   - Whole numbers of 64 bits are exact among themselves; other numbers, and both kinds beside each other, are compared as
-//     float64, so beyond 2^53 with an error. Quotients are float64 always.
+//     float64, so beyond 2^53 with an error. Quotients are float64 always, and so is a sum, difference or product that is beyond
+//     64 bits, or the sum of a list with numbers beyond 2^46. An int of what is beyond 64 bits, and the mean, min or max of no
+//     values, make the assertion fail.
+//   - A key is taken of data or of an item only. What is gone through has to be a list, which a text and an object are not.
 //   - There are no variables of one's own, ranges, or patterns that are made at run time, and of functions only those
 //     in functions. Within the braces of all, any and the like, data gives single values only. So what an assertion costs grows
 //     linearly in the answer.
@@ -25,6 +28,7 @@ import (
 	"unicode"
 
 	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/types"
 	"github.com/expr-lang/expr/vm"
@@ -73,7 +77,7 @@ func Compile(text string) (*Assertion, error) {
 	case strings.IndexFunc(text, unicode.IsControl) >= 0:
 		return nil, errors.New("want an expression without control characters such as line breaks")
 	}
-	r := &rewriter{accesses: map[any]*access{}}
+	r := &rewriter{accesses: map[any]*access{}, bare: map[ast.Node]bool{}, lists: map[*ast.BuiltinNode]bool{}}
 	program, err := expr.Compile(text, append(slices.Clip(options), expr.Patch(r))...)
 	switch {
 	case r.err != nil:
@@ -81,7 +85,7 @@ func Compile(text string) (*Assertion, error) {
 	case err != nil:
 		return nil, wanted(err)
 	}
-	return &Assertion{text: text, program: program, named: r.distinct(), data: r.data > 0, whole: r.data > r.keyed, keys: r.keys}, nil
+	return &Assertion{text: text, program: program, named: r.distinct(), data: r.data, whole: len(r.bare) > 0, keys: r.keys}, nil
 }
 
 // wanted says what the library has against an expression, on one line.
@@ -99,18 +103,26 @@ func wanted(err error) error {
 
 // options are those of every expression.
 var options = func() []expr.Option {
-	list := []expr.Option{
+	out := []expr.Option{
 		expr.Env(types.Map{varData: types.Any, varAvailable: types.Bool, varResponseTime: types.Float64}),
 		expr.AsBool(), expr.MaxNodes(maxNodes), expr.DisableAllBuiltins(),
 		expr.Function(fnMember, member),
 		expr.Function(fnEqual, equal, new(func(a, b any) bool)),
 		expr.Function(fnWithin, within, new(func(a, b any) bool)),
 		expr.Function(fnText, text, new(func(a any) string)),
+		expr.Function(fnList, list, new(func(a any) any)),
+		expr.Function(fnValues, values, new(func(a any) any)),
+		expr.Function(fnSummand, summand, new(func(a any) any)),
+		expr.Function(fnWhole, whole, new(func(a any) any)),
+		expr.Function(fnSigned, signed, new(func(a any) any)),
+		expr.Function(fnAdd, add, new(func(a, b any) any)),
+		expr.Function(fnSubtract, subtract, new(func(a, b any) any)),
+		expr.Function(fnMultiply, multiply, new(func(a, b any) any)),
 	}
 	for _, name := range functions {
-		list = append(list, expr.EnableBuiltin(name))
+		out = append(out, expr.EnableBuiltin(name))
 	}
-	return list
+	return out
 }()
 
 // All returns the assertions of a check, which are evaluated in their order until one fails.

@@ -2,7 +2,10 @@ package assertion
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +20,16 @@ const (
 	fnEqual  = "equal to"
 	fnWithin = "within a"
 	fnText   = "text of"
+	fnList   = "list of"
+	// fnValues is for what min, max and mean are of, fnSummand for each of what sum adds up.
+	fnValues  = "values of"
+	fnSummand = "summand of"
+	// fnWhole is for what int makes whole, fnSigned for what may change its sign.
+	fnWhole    = "whole of"
+	fnSigned   = "signed of"
+	fnAdd      = "sum of"
+	fnSubtract = "difference of"
+	fnMultiply = "product of"
 )
 
 // access is a variable, or a member of data or of an item of it.
@@ -45,12 +58,16 @@ type rewriter struct {
 	accesses map[any]*access
 	named    []*access
 	keys     []string
-	// data and keyed count how often data is named, and how often with a key that is known.
-	data, keyed int
-	err         error
+	// data tells that data is named; bare are the names of it without a key that is known.
+	data bool
+	bare map[ast.Node]bool
+	// lists are the calls whose arguments are wrapped.
+	lists map[*ast.BuiltinNode]bool
+	err   error
 }
 
-// Visit takes one node, whose children it has taken.
+// Visit takes one node, whose children it has taken. Of 0 < x < 5 and x ?: y the library has x at two places of the tree, so some
+// nodes come again when what is in them has been replaced.
 func (r *rewriter) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.IdentifierNode:
@@ -67,7 +84,14 @@ func (r *rewriter) Visit(node *ast.Node) {
 		}
 	case *ast.BinaryNode:
 		r.binary(node, n)
+	case *ast.UnaryNode:
+		if _, literal := n.Node.(*ast.IntegerNode); n.Operator == "-" && !literal {
+			r.wrap(&n.Node, fnSigned)
+		}
 	case *ast.CallNode:
+		if isOurs(n) {
+			return
+		}
 		r.refuse("there is no function %s; there are %s", r.written(n.Callee), strings.Join(functions, ", "))
 	case *ast.BuiltinNode:
 		r.builtin(n)
@@ -84,18 +108,44 @@ func (r *rewriter) refuse(format string, args ...any) {
 	}
 }
 
-// written is how a node is written.
+// written is about how a node is written; what is not the same is not written alike.
 func (r *rewriter) written(n ast.Node) string {
 	if at := r.accesses[n]; at != nil {
 		return at.text
 	}
-	return n.String()
+	inside := &calls{}
+	ast.Walk(&n, inside)
+	text := n.String()
+	for _, call := range slices.Backward(inside.list) { // from the outermost
+		short := call.Arguments[0].String()
+		if at := r.accesses[call]; at != nil {
+			short = at.text
+		} else if len(call.Arguments) > 1 {
+			continue
+		}
+		text = strings.ReplaceAll(text, call.String(), short)
+	}
+	return text
+}
+
+// calls lists the calls of our functions.
+type calls struct{ list []*ast.CallNode }
+
+// Visit takes one node.
+func (c *calls) Visit(node *ast.Node) {
+	if call, ok := (*node).(*ast.CallNode); ok && isOurs(call) {
+		c.list = append(c.list, call)
+	}
 }
 
 func (r *rewriter) variable(n *ast.IdentifierNode) {
+	if r.accesses[n] != nil {
+		return
+	}
 	switch n.Value {
 	case varData:
-		r.data++
+		r.data = true
+		r.bare[n] = true
 	case "$env":
 		r.refuse("unknown name $env")
 	case varResponseTime:
@@ -110,7 +160,13 @@ func (r *rewriter) variable(n *ast.IdentifierNode) {
 // member has a member of data looked up by us.
 func (r *rewriter) member(node *ast.Node, n *ast.MemberNode) {
 	from := r.accesses[n.Node]
-	if from == nil || from.text == varResponseTime {
+	switch {
+	case from == nil && isNamed(n.Node): // the library refuses it
+		return
+	case from == nil:
+		r.refuse("a key is taken of data or of an item only: write (data.a.x ?? data.b.x), not (data.a ?? data.b).x")
+		return
+	case from.text == varResponseTime:
 		return
 	}
 	at := &access{from: from, lenient: n.Optional, item: from.item}
@@ -119,7 +175,7 @@ func (r *rewriter) member(node *ast.Node, n *ast.MemberNode) {
 	case *ast.StringNode:
 		at.key = key.Value
 		if from.text == varData {
-			r.keyed++
+			delete(r.bare, n.Node)
 			r.keys = append(r.keys, key.Value)
 		}
 	case *ast.IntegerNode:
@@ -140,6 +196,17 @@ func (r *rewriter) member(node *ast.Node, n *ast.MemberNode) {
 	call := &ast.CallNode{Callee: &ast.IdentifierNode{Value: fnMember}, Arguments: args}
 	r.accesses[call] = at
 	ast.Patch(node, call)
+}
+
+// isNamed tells whether a node is a name, or a key taken of one.
+func isNamed(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.IdentifierNode:
+		return true
+	case *ast.MemberNode:
+		return isNamed(n.Node)
+	}
+	return false
 }
 
 // suffix is how a key is written after what it is taken from.
@@ -189,14 +256,16 @@ func (r *rewriter) binary(node *ast.Node, n *ast.BinaryNode) {
 		}
 	case "in":
 		if key, ok := n.Left.(*ast.StringNode); ok && r.isData(n.Right) {
-			r.keyed++
+			delete(r.bare, n.Right)
 			r.keys = append(r.keys, key.Value)
 			r.forget(r.accesses[n.Right])
 		}
 		ast.Patch(node, call(fnWithin))
 	case "??":
-		for at := r.accesses[n.Left]; at != nil; at = at.from {
-			at.lenient = true
+		r.allow(n.Left)
+	case "+", "-", "*":
+		if mayBeInt(n.Left) && mayBeInt(n.Right) {
+			ast.Patch(node, call(map[string]string{"+": fnAdd, "-": fnSubtract, "*": fnMultiply}[n.Operator]))
 		}
 	case "..":
 		r.refuse("ranges are not possible: compare with >= and <= instead")
@@ -216,11 +285,39 @@ func isNil(n ast.Node) bool {
 	return ok
 }
 
-// wantText has what is taken from data be a text: for the library, null contains nothing.
-func (r *rewriter) wantText(node *ast.Node) {
-	if r.accesses[*node] != nil {
-		ast.Patch(node, &ast.CallNode{Callee: &ast.IdentifierNode{Value: fnText}, Arguments: []ast.Node{*node}})
+// allow lets what stands before ?? be missing; of several ?? the library takes the first together.
+func (r *rewriter) allow(n ast.Node) {
+	if both, ok := n.(*ast.BinaryNode); ok && both.Operator == "??" {
+		r.allow(both.Left)
+		r.allow(both.Right)
 	}
+	for at := r.accesses[n]; at != nil; at = at.from {
+		at.lenient = true
+	}
+}
+
+// mayBeInt tells whether a node's value may be a whole number, as far as its type is known.
+func mayBeInt(n ast.Node) bool {
+	t := n.Type()
+	return t == nil || t.Kind() == reflect.Interface || t.Kind() == reflect.Int
+}
+
+// wantText has what is no text in quotes be a text: for the library, null contains nothing.
+func (r *rewriter) wantText(node *ast.Node) {
+	if _, literal := (*node).(*ast.StringNode); !literal {
+		r.wrap(node, fnText)
+	}
+}
+
+// wrap has a function of ours have a look at a value.
+func (r *rewriter) wrap(node *ast.Node, name string) {
+	ast.Patch(node, &ast.CallNode{Callee: &ast.IdentifierNode{Value: name}, Arguments: []ast.Node{*node}})
+}
+
+// isOurs tells whether a call is of a function that stands in for something.
+func isOurs(n *ast.CallNode) bool {
+	name, ok := n.Callee.(*ast.IdentifierNode)
+	return ok && strings.Contains(name.Value, " ")
 }
 
 func (r *rewriter) isData(n ast.Node) bool {
@@ -228,8 +325,12 @@ func (r *rewriter) isData(n ast.Node) bool {
 	return at != nil && at.text == varData
 }
 
-// builtin bounds what is evaluated for each item of a list.
+// builtin bounds what is evaluated for each item of a list, and has lists be lists: for the library, a text or an object is one.
 func (r *rewriter) builtin(n *ast.BuiltinNode) {
+	if r.lists[n] {
+		return
+	}
+	r.lists[n] = true
 	if !slices.Contains(functions, n.Name) { // the library lets some pass that are disabled
 		r.refuse("there is no function %s; there are %s", n.Name, strings.Join(functions, ", "))
 	}
@@ -246,6 +347,27 @@ func (r *rewriter) builtin(n *ast.BuiltinNode) {
 		if inside.bare > 0 {
 			r.refuse("within the braces of %s, data wants a key after it", n.Name)
 		}
+	}
+	switch n.Name {
+	case "all", "any", "none", "one", "count", "sum":
+		r.wrap(&n.Arguments[0], fnList)
+	case "min", "max", "mean":
+		for i := range n.Arguments {
+			r.wrap(&n.Arguments[i], fnValues)
+		}
+	case "int":
+		r.wrap(&n.Arguments[0], fnWhole)
+	case "abs":
+		r.wrap(&n.Arguments[0], fnSigned)
+	}
+	if n.Name != "sum" {
+		return
+	}
+	if len(n.Arguments) == 1 {
+		n.Arguments = append(n.Arguments, &ast.PredicateNode{Node: &ast.PointerNode{}})
+	}
+	if predicate, ok := n.Arguments[1].(*ast.PredicateNode); ok {
+		r.wrap(&predicate.Node, fnSummand)
 	}
 }
 
@@ -370,6 +492,100 @@ func text(params ...any) (any, error) {
 		return nil, fmt.Errorf("%s stands where a text is wanted", kindOf(params[0]))
 	}
 	return params[0], nil
+}
+
+// list wants a list.
+func list(params ...any) (any, error) {
+	if _, ok := items(params[0]); !ok {
+		return nil, fmt.Errorf("%s stands where a list is wanted", kindOf(params[0]))
+	}
+	return params[0], nil
+}
+
+// values wants a number, or a list that has numbers and nothing else.
+func values(params ...any) (any, error) {
+	if isNumber(params[0]) {
+		return params[0], nil
+	}
+	list, ok := items(params[0])
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%s stands where a list is wanted", kindOf(params[0]))
+	case len(list) == 0:
+		return nil, errors.New("no values")
+	}
+	for _, item := range list {
+		if !isNumber(item) {
+			return nil, fmt.Errorf("%s stands where a number is wanted", kindOf(item))
+		}
+	}
+	return params[0], nil
+}
+
+// summand wants a number. One that is so large that the sum could go beyond 64 bits becomes a float64: there are at most maxValues.
+func summand(params ...any) (any, error) {
+	if !isNumber(params[0]) {
+		return nil, fmt.Errorf("%s stands where a number is wanted", kindOf(params[0]))
+	}
+	const most = math.MaxInt64 / maxValues
+	if i, ok := params[0].(int); ok && (i > most || i < -most) {
+		return float64(i), nil
+	}
+	return params[0], nil
+}
+
+// whole wants what an int can be made of.
+func whole(params ...any) (any, error) {
+	if f, ok := params[0].(float64); ok && !(f >= math.MinInt64 && f < math.MaxInt64) { // MaxInt64 becomes 2^63
+		return nil, fmt.Errorf("%s is beyond whole numbers of 64 bits", show(f))
+	}
+	return params[0], nil
+}
+
+// signed makes a float64 of the one whole number without a counterpart.
+func signed(params ...any) (any, error) {
+	if params[0] == math.MinInt64 {
+		return float64(math.MinInt64), nil
+	}
+	return params[0], nil
+}
+
+// arithmetic is what an operator does, with float64 if the result is beyond whole numbers of 64 bits. Exact returns the result of
+// whole numbers, and whether it is right.
+func arithmetic(general func(a, b any) any, exact func(a, b int) (int, bool)) func(...any) (any, error) {
+	return func(params ...any) (any, error) {
+		a, aIs := params[0].(int)
+		b, bIs := params[1].(int)
+		if !aIs || !bIs {
+			return general(params[0], params[1]), nil
+		}
+		if result, ok := exact(a, b); ok {
+			return result, nil
+		}
+		return general(float64(a), float64(b)), nil
+	}
+}
+
+var (
+	add = arithmetic(runtime.Add, func(a, b int) (int, bool) {
+		sum := a + b
+		return sum, (sum > a) == (b > 0)
+	})
+	subtract = arithmetic(runtime.Subtract, func(a, b int) (int, bool) {
+		difference := a - b
+		return difference, (difference < a) == (b > 0)
+	})
+	multiply = arithmetic(runtime.Multiply, func(a, b int) (int, bool) {
+		if a == 0 || b == 0 {
+			return 0, true
+		}
+		product := a * b
+		return product, product/b == a && (product < 0) == ((a < 0) != (b < 0))
+	})
+)
+
+func isNumber(v any) bool {
+	return kindOf(v) == "a number"
 }
 
 // within tells whether a value is in a list, or a key in an object. A value of another kind than all of the list is a mistake.
