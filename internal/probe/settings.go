@@ -2,12 +2,11 @@ package probe
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
-	"path"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Settings are what the one who runs the checker has set down for probes, in its own file: pollers may name what is
@@ -21,8 +20,9 @@ type Settings struct {
 type Credentials struct {
 	// Username and Password, or Token.
 	Username, Password, Token string
-	// Hosts are whom they may be shown to: addresses, networks (10.0.0.0/8), or patterns of names (*.db.example). Whoever
-	// may ask the checker names the target, and must not be able to have them sent to a host of their own.
+	// Hosts are whom they may be shown to: addresses, networks (10.0.0.0/8), names, all names below one (*.db.example), or
+	// all names (*). Whoever may ask the checker names the target, and must not be able to have them sent to a host of
+	// their own.
 	Hosts []string
 }
 
@@ -49,6 +49,10 @@ func (s *Settings) credentials(name, host string) (Credentials, error) {
 	if !ok {
 		return Credentials{}, fmt.Errorf("credentials %q: the checker's file has none of that name: add [credentials.%s] there", name, name)
 	}
+	if strings.IndexFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) >= 0 {
+		// Whoever dials turns it into xn--…, by rules that are not those of strings.ToLower: that would be another name.
+		return Credentials{}, fmt.Errorf("credentials %q: the host %q is not ASCII: write it as xn--…", name, host)
+	}
 	if !slices.ContainsFunc(c.Hosts, func(pattern string) bool { return matchesHost(pattern, host) }) {
 		return Credentials{}, fmt.Errorf("credentials %q are not for the host %q: add it to their hosts in the checker's file", name, host)
 	}
@@ -63,18 +67,21 @@ func (s *Settings) find(name string) (Credentials, bool) {
 	return c, ok
 }
 
-// matchesHost tells whether a pattern of Credentials.Hosts is of a host, a name or an address.
+// matchesHost tells whether a pattern of Credentials.Hosts is of a host, a name or an address. A * stands for whole parts
+// at the beginning of a name and for nothing else: 10.1.* would be of the name 10.1.evil.example.
 func matchesHost(pattern, host string) bool {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		if network, err := netip.ParsePrefix(pattern); err == nil {
-			return network.Contains(ip.Unmap())
-		}
-		same, err := netip.ParseAddr(pattern)
-		return err == nil && same.Unmap() == ip.Unmap()
+	address, err := netip.ParseAddr(pattern)
+	if ip, notIP := netip.ParseAddr(host); notIP == nil {
+		network, notNetwork := netip.ParsePrefix(pattern)
+		return err == nil && address.Unmap() == ip.Unmap() || notNetwork == nil && network.Contains(ip.Unmap())
 	}
-	if net.ParseIP(pattern) != nil {
+	if err == nil || host == "" {
 		return false
 	}
-	matched, err := path.Match(strings.ToLower(pattern), strings.ToLower(strings.TrimSuffix(host, ".")))
-	return err == nil && matched
+	host, pattern = strings.ToLower(strings.TrimSuffix(host, ".")), strings.ToLower(pattern)
+	if above, ok := strings.CutPrefix(pattern, "*."); ok {
+		below, ok := strings.CutSuffix(host, "."+above)
+		return ok && below != ""
+	}
+	return pattern == "*" || pattern == host
 }
