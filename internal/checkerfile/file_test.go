@@ -50,7 +50,7 @@ http = 0x10
 [credentials.db]
 username = "monitor"
 password_file = "db.password"
-hosts = ["10.1.0.0/16", "2001:db8::7", "*.db.example"]
+hosts = ["10.1.0.0/16", "2001:db8::7", "*.db.example", "under_score-1", "::ffff:192.0.2.7"]
 [credentials.api]
 token_env = "DB_PASSWORD"
 hosts = ["api.example"]
@@ -77,7 +77,7 @@ command = ["/bin/load"]
 		MaxInFlight: 1000, StopTimeout: time.Minute, Limits: map[string]int{"http": 16},
 		Settings: probe.Settings{
 			Credentials: map[string]probe.Credentials{
-				"db":         {Username: "monitor", Password: "hunter2", Hosts: []string{"10.1.0.0/16", "2001:db8::7", "*.db.example"}},
+				"db":         {Username: "monitor", Password: "hunter2", Hosts: []string{"10.1.0.0/16", "2001:db8::7", "*.db.example", "under_score-1", "::ffff:192.0.2.7"}},
 				"api":        {Token: "hunter2", Hosts: []string{"api.example"}},
 				"with space": {Password: " hunter2 ", Hosts: []string{"a"}},
 			},
@@ -174,11 +174,25 @@ func TestErrors(t *testing.T) {
 		`credentials.db = { token = "hunter2", hosts = [] }`:                           `1:47: credentials.db.hosts: found an empty list, want a list of texts such as ["a", "b"]`,
 		`credentials.db = { username = 1, token_env = "DB_PASSWORD", hosts = "a" }`: "1:13: credentials.db: has a token beside a username or a password; write [credentials] of another name for one of them\n" +
 			"1:31: credentials.db.username: found 1, want text in quotes\n1:69: credentials.db.hosts: found \"a\", want a list of texts such as [\"a\", \"b\"]",
-		`credentials.db = { token = "hunter2", hosts = ["a:1", 5, "10.0.0.0/33", "[", "https://a"] }`: strings.ReplaceAll(`1:48: credentials.db.hosts[0]: found "a:1", WANT
+		`credentials.db = { token = "hunter2", hosts = ["a:1", 5, "10.0.0.0/33", "a b", "https://a"] }`: strings.ReplaceAll(`1:48: credentials.db.hosts[0]: found "a:1", WANT
 1:55: credentials.db.hosts[1]: found 5, want text in quotes
 1:58: credentials.db.hosts[2]: found "10.0.0.0/33", WANT
-1:73: credentials.db.hosts[3]: found "[", WANT
-1:78: credentials.db.hosts[4]: found "https://a", WANT`, "WANT", `want an address, a network such as "10.1.0.0/16", or a name such as "db.example" or "*.db.example", without a port`),
+1:73: credentials.db.hosts[3]: found "a b", WANT
+1:80: credentials.db.hosts[4]: found "https://a", WANT`, "WANT", `want an address, a network such as "10.1.0.0/16", or a name such as "db.example" or "*.db.example", without a port`),
+		`credentials.db = { token = "hunter2", hosts = ["10.1.*", "db-*", "*db.example", "a.*.example", "*.", "*.*.a", "db?", "d[ab]", 'd\b', "*.10.1.2.3"] }`: strings.ReplaceAll(`1:48: credentials.db.hosts[0]: found "10.1.*", WANT
+1:58: credentials.db.hosts[1]: found "db-*", WANT
+1:66: credentials.db.hosts[2]: found "*db.example", WANT
+1:81: credentials.db.hosts[3]: found "a.*.example", WANT
+1:96: credentials.db.hosts[4]: found "*.", WANT
+1:102: credentials.db.hosts[5]: found "*.*.a", WANT
+1:111: credentials.db.hosts[6]: found "db?", WANT
+1:118: credentials.db.hosts[7]: found "d[ab]", WANT
+1:127: credentials.db.hosts[8]: found "d\\b", WANT
+1:134: credentials.db.hosts[9]: found "*.10.1.2.3", WANT`, "WANT", `want * as the first part of a name, as in "*.db.example" for all names below db.example, or alone; for addresses a network such as "10.1.0.0/16"`),
+		`credentials.db = { token = "hunter2", hosts = ["db.example.", "*.db.example.", "::ffff:10.0.0.0/104", "dİ.example"] }`: `1:48: credentials.db.hosts[0]: found "db.example.", want no dot at its end
+1:63: credentials.db.hosts[1]: found "*.db.example.", want no dot at its end
+1:80: credentials.db.hosts[2]: found "::ffff:10.0.0.0/104", want a network of IPv4 as such, "10.1.0.0/16"
+1:103: credentials.db.hosts[3]: found "dİ.example", want a name of ASCII: write it as xn--…`,
 		// Commands.
 		"[commands.a]": `1:11: commands.a.command: missing: what to run; write command = ["/usr/lib/nagios/plugins/check_disk", "-w", "10%"] or such`,
 		`commands.a.command = ["check_disk", 10, "\u0000"]`: `1:23: commands.a.command[0]: found "check_disk", want the path of a program in full, such as "/usr/lib/nagios/plugins/check_disk"; its arguments follow, each as a text of its own

@@ -5,12 +5,12 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/probe"
@@ -158,16 +158,29 @@ func wantArgument(i int, s string) string {
 	return ""
 }
 
+// wantHost is about the patterns of probe.Credentials.Hosts.
 func wantHost(_ int, s string) string {
-	const want = `want an address, a network such as "10.1.0.0/16", or a name such as "db.example" or "*.db.example"`
-	if _, err := netip.ParseAddr(s); err == nil {
+	if _, err := netip.ParseAddr(s); err == nil || s == "*" {
 		return ""
 	}
-	if _, err := netip.ParsePrefix(s); err == nil {
+	if network, err := netip.ParsePrefix(s); err == nil {
+		if network.Addr().Is4In6() {
+			return `want a network of IPv4 as such, "10.1.0.0/16"`
+		}
 		return ""
 	}
-	if _, err := path.Match(s, ""); err != nil || s == "" || strings.ContainsAny(s, "/: \t\n") {
-		return want + ", without a port"
+	name := strings.TrimPrefix(s, "*.")
+	_, err := netip.ParseAddr(name)
+	switch {
+	case strings.ContainsAny(name, `*?[\`), name != s && (name == "" || err == nil):
+		return `want * as the first part of a name, as in "*.db.example" for all names below db.example, or alone; ` +
+			`for addresses a network such as "10.1.0.0/16"`
+	case strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) >= 0:
+		return "want a name of ASCII: write it as xn--…"
+	case !check.IsHost(name):
+		return `want an address, a network such as "10.1.0.0/16", or a name such as "db.example" or "*.db.example", without a port`
+	case strings.HasSuffix(name, "."):
+		return "want no dot at its end"
 	}
 	return ""
 }
@@ -175,7 +188,7 @@ func wantHost(_ int, s string) string {
 // everybody are hosts that leave nobody out.
 func everybody(host string) bool {
 	network, err := netip.ParsePrefix(host)
-	return strings.Trim(host, "*") == "" || err == nil && network.Bits() == 0
+	return host == "*" || err == nil && network.Bits() == 0
 }
 
 // hint follows "unknown key": the nearest known key, else all.
