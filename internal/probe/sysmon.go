@@ -23,7 +23,8 @@ import (
 const (
 	// cpuWindow is the time over which the use of the CPUs is measured.
 	cpuWindow = 200 * time.Millisecond
-	maxDisks  = 64
+	// maxDisks bounds how many disks are told, and how many can be named; maxPassed how many limits that are passed.
+	maxDisks, maxPassed = 64, 10
 )
 
 type sysmonOptions struct {
@@ -44,14 +45,16 @@ type sysmonMessage struct {
 }
 
 type sysmonStatus struct {
-	HostID    string       `json:"host_id"` // its name
-	HostIP    string       `json:"host_ip,omitempty"`
-	Timestamp string       `json:"timestamp"` // RFC 3339
-	CPUs      []cpuUse     `json:"cpus"`
-	Memory    memoryUse    `json:"memory"`
-	Disks     []diskUse    `json:"disks"`
-	Load      loadAverages `json:"load"`
-	Uptime    uint64       `json:"uptime"` // s
+	HostID    string    `json:"host_id"` // its name
+	HostIP    string    `json:"host_ip,omitempty"`
+	Timestamp string    `json:"timestamp"` // RFC 3339
+	CPUs      []cpuUse  `json:"cpus"`
+	Memory    memoryUse `json:"memory"`
+	Disks     []diskUse `json:"disks"` // at most 64
+	// DisksLeftOut is how many more were looked at, and judged.
+	DisksLeftOut int          `json:"disks_left_out,omitempty"`
+	Load         loadAverages `json:"load"`
+	Uptime       uint64       `json:"uptime"` // s
 }
 
 type cpuUse struct {
@@ -126,9 +129,17 @@ func Sysmon(ctx context.Context, target Target) (Result, error) {
 	case err != nil:
 		return result(false, took, sysmonFailure{Error: fmt.Sprintf("this machine can't be looked at: %v", err)})
 	}
+	m := o.message(found, took)
+	return result(m.Available, took, m)
+}
+
+// message judges all that was found, and tells as much of it as has room.
+func (o sysmonOptions) message(found sysmonStatus, took time.Duration) sysmonMessage {
 	m := sysmonMessage{ResponseTime: took.Nanoseconds(), Status: found, Error: o.judge(found)}
 	m.Available = m.Error == ""
-	return result(m.Available, took, m)
+	m.Status.Disks = found.Disks[:min(len(found.Disks), maxDisks)]
+	m.Status.DisksLeftOut = len(found.Disks) - len(m.Status.Disks)
+	return m
 }
 
 func (o sysmonOptions) look(ctx context.Context, now time.Time) (sysmonStatus, error) {
@@ -217,7 +228,7 @@ func ownDisks(mounted []disk.PartitionStat, look func(disk.PartitionStat) (diskU
 	seen := map[string]bool{}
 	for _, p := range mounted {
 		ownDisk := isLocal(p) && (p.Mountpoint == "/" || !slices.Contains(borrowed, p.Fstype))
-		if !ownDisk || seen[p.Device] || len(found) == maxDisks {
+		if !ownDisk || seen[p.Device] {
 			continue
 		}
 		use, err := look(p)
@@ -292,6 +303,9 @@ func (o sysmonOptions) judge(s sysmonStatus) string {
 	judge("the memory is", "max_memory", s.Memory.UsagePercent, o.MaxMemory)
 	for _, d := range s.Disks {
 		judge("the disk at "+d.MountPoint+" is", "max_disk", d.UsagePercent, o.MaxDisk)
+	}
+	if more := len(passed) - maxPassed; more > 0 {
+		passed = append(passed[:maxPassed], fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(passed, "; ")
 }

@@ -172,8 +172,34 @@ func TestOwnDisks(t *testing.T) {
 		mounted = append(mounted, disk.PartitionStat{Device: strconv.Itoa(i), Mountpoint: "/" + strconv.Itoa(i), Fstype: "ext4"})
 	}
 	failures["/pool/b"] = nil
-	if found, err := ownDisks(mounted, look); err != nil || len(found) != maxDisks {
-		t.Errorf("%d of many disks, %v", len(found), err)
+	if found, err := ownDisks(mounted, look); err != nil || len(found) != 4+2*maxDisks {
+		t.Errorf("%d of many disks, %v; want all", len(found), err)
+	}
+}
+
+// All disks are judged, and told as far as that has an end.
+func TestSysmonManyDisks(t *testing.T) {
+	t.Parallel()
+	limit := 90.0
+	o := sysmonOptions{MaxDisk: &limit}
+	found := sysmonStatus{Disks: make([]diskUse, maxDisks+3)}
+	found.Disks[maxDisks+2] = diskUse{MountPoint: "/last", UsagePercent: 91}
+	m := o.message(found, time.Second)
+	if want := "the disk at /last is used to 91.0 %, more than max_disk, 90"; m.Available || m.Error != want {
+		t.Errorf("%v, %q; want %q", m.Available, m.Error, want)
+	}
+	if len(m.Status.Disks) != maxDisks || m.Status.DisksLeftOut != 3 {
+		t.Errorf("%d disks are told, and %d said to be left out", len(m.Status.Disks), m.Status.DisksLeftOut)
+	}
+	found.Disks = found.Disks[3:]
+	if m := o.message(found, time.Second); m.Available || len(m.Status.Disks) != maxDisks || m.Status.DisksLeftOut != 0 {
+		t.Errorf("%d disks are told, and %d said to be left out", len(m.Status.Disks), m.Status.DisksLeftOut)
+	}
+	for i := range found.Disks {
+		found.Disks[i] = diskUse{MountPoint: strings.Repeat("/long", 100), UsagePercent: 100}
+	}
+	if m := o.message(found, time.Second); !strings.HasSuffix(m.Error, "more than max_disk, 90; and 54 more") || strings.Count(m.Error, ";") != maxPassed {
+		t.Errorf("%q is told", m.Error)
 	}
 }
 
