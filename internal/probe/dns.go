@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/miekg/dns"
 )
@@ -84,7 +85,12 @@ func parseDNS(details string) (dnsOptions, error) {
 	if _, err := netip.ParseAddr(o.Target); err == nil && o.Type == "PTR" {
 		o.name, _ = dns.ReverseAddr(o.Target)
 	}
-	if _, ok := dns.IsDomainName(o.name); !ok || o.Target == "" || strings.ContainsAny(o.name, " \t\r\n/:@\\") {
+	if strings.IndexFunc(o.name, func(r rune) bool { return r > unicode.MaxASCII }) >= 0 {
+		return o, fmt.Errorf("target %q: a name in DNS is ASCII: write it as xn--…", o.Target)
+	}
+	// Some of these the DNS library escapes in what it reads: an answer would seem to be one to another question.
+	odd := strings.ContainsAny(o.name, `/:@\ ;()"'`) || strings.ContainsFunc(o.name, unicode.IsControl)
+	if _, ok := dns.IsDomainName(o.name); !ok || o.Target == "" || odd {
 		return o, fmt.Errorf("target %q: it is no name: write host.example, or an address where type is PTR", o.Target)
 	}
 	if o.Server == "" {
@@ -229,11 +235,30 @@ func (o dnsOptions) answers(response *dns.Msg) []string {
 		}
 		text := strings.TrimPrefix(record.String(), record.Header().String())
 		if txt, ok := record.(*dns.TXT); ok {
-			text = strings.Join(txt.Txt, "") // the pieces are of the format, not of the text
+			text = unescape(strings.Join(txt.Txt, "")) // the pieces are of the format, not of the text
 		}
 		answers = append(answers, text)
 	}
 	return answers
+}
+
+// unescape undoes what the DNS library does to texts, which it has as zone files show them: \" and \195.
+func unescape(presented string) string {
+	var text []byte
+	for rest := presented; rest != ""; {
+		after, escaped := strings.CutPrefix(rest, `\`)
+		if !escaped || after == "" {
+			text, rest = append(text, rest[0]), rest[1:]
+			continue
+		}
+		const digits = 3
+		if number, err := strconv.ParseUint(after[:min(len(after), digits)], 10, 8); err == nil && len(after) >= digits {
+			text, rest = append(text, byte(number)), after[digits:]
+			continue
+		}
+		text, rest = append(text, after[0]), after[1:]
+	}
+	return string(text)
 }
 
 // judge says what is wrong with a response; empty is nothing.

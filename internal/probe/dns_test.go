@@ -85,6 +85,7 @@ func TestDNS(t *testing.T) {
 			"example. 60 IN MX 10 Mail.example.", "example. 60 IN NS ns.example.", `example. 60 IN TXT "v=spf1 " "-all"`,
 			"example. 60 IN SOA ns.example. root.example. 1 2 3 4 5", `example. 60 IN CAA 0 issue "ca.example"`,
 		},
+		"text.example.":           {`text.example. 60 IN TXT "say \"a\\b\"; " "gr\195\188n"`, `text.example. 60 IN TXT "caf\233"`},
 		"_ldap._tcp.example.":     {"_ldap._tcp.example. 60 IN SRV 0 5 389 ldap.example."},
 		"1.2.0.192.in-addr.arpa.": {"1.2.0.192.in-addr.arpa. 60 IN PTR host.example."},
 	}))
@@ -102,6 +103,7 @@ func TestDNS(t *testing.T) {
 		{`"target": "example", "type": "MX", "expect": ["10 mail.example"]`, []string{"10 Mail.example."}},
 		{`"target": "example", "type": "NS"`, []string{"ns.example."}},
 		{`"target": "example", "type": "TXT", "expect": ["v=spf1 -all"]`, []string{"v=spf1 -all"}},
+		{`"target": "text.example", "type": "TXT", "expect": ["say \"a\\b\"; grün"]`, []string{`say "a\b"; grün`, "caf"}},
 		{`"target": "example", "type": "SOA"`, []string{"ns.example. root.example. 1 2 3 4 5"}},
 		{`"target": "example", "type": "CAA"`, []string{`0 issue "ca.example"`}},
 		{`"target": "_ldap._tcp.example", "type": "SRV"`, []string{"0 5 389 ldap.example."}},
@@ -323,6 +325,9 @@ func TestParseDNS(t *testing.T) {
 		"https://host.example":               "it is no name: write host.example",
 		`a.example\`:                         "it is no name",
 		"a..example":                         "it is no name",
+		"it's.example":                       "it is no name",
+		`{"target": "a\u0000.example"}`:      "it is no name",
+		"grün.example":                       `target "grün.example": a name in DNS is ASCII: write it as xn--…`,
 		`{"target": "a", "type": "ANY"}`:     `type is "ANY": use A, AAAA, CAA, CNAME`,
 		`{"target": "a", "rcode": "OK"}`:     `rcode is "OK": use NOERROR`,
 		`{"target": "a", "server": "x:y"}`:   "server: target \"x:y\": its port is \"y\"",
@@ -346,10 +351,21 @@ func TestParseDNS(t *testing.T) {
 	}
 }
 
+func TestTXT(t *testing.T) {
+	t.Parallel()
+	for presented, want := range map[string]string{
+		"": "", "plain": "plain", `\"`: `"`, `\\\\`: `\\`, `\195\188`: "ü", `\\195`: `\195`, `\1234`: "{4", `\a12`: "a12", `a\`: `a\`, `\25`: "25",
+	} {
+		if got := unescape(presented); got != want {
+			t.Errorf("%s is shown as %q; want %q", presented, got, want)
+		}
+	}
+}
+
 func FuzzParseDNS(f *testing.F) {
 	for _, seed := range []string{
 		"", "host.example", `{"target":"192.0.2.1","type":"PTR"}`, `{"target":"a","server":"[::1]:53","expect":["b"]}`,
-		`{"target":"a\\.","rcode":"refused"}`,
+		`{"target":"a\\.","rcode":"refused"}`, "it's.example", "grün.example", "a;b",
 	} {
 		f.Add(seed)
 	}
@@ -361,6 +377,9 @@ func FuzzParseDNS(f *testing.F) {
 		question := new(dns.Msg).SetQuestion(o.name, dnsTypes[o.Type])
 		if _, err := question.Pack(); err != nil {
 			t.Errorf("%q: the question for %q can't be sent: %v", details, o.name, err)
+		}
+		if sent, err := question.Pack(); err != nil || question.Unpack(sent) != nil || question.Question[0].Name != o.name {
+			t.Errorf("%q: the question for %q comes back as one for %q", details, o.name, question.Question[0].Name)
 		}
 		for _, server := range o.servers {
 			if _, _, err := net.SplitHostPort(server); err != nil {
