@@ -228,7 +228,7 @@ func TestParseGRPC(t *testing.T) {
 	for details, want := range map[string]string{
 		"":                                      "it has no host",
 		"host":                                  `its port is "0"`,
-		"http://h":                              "its port is",
+		"http://h":                              "the target is a URL",
 		`{"target": "h:1", "server_name": "x"}`: `add "tls": true`,
 		`{"target": "h:1", "insecure": true}`:   `add "tls": true`,
 		`{"target": "h:1", "tls": "yes"}`:       "tls is a string: write true or false",

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -191,11 +192,14 @@ func (c *conversation) explain(ctx context.Context, err error, o portOptions, to
 // hostPort reads a target of host and port, wherever the port stands.
 func hostPort(target Target) (string, int32, error) {
 	details := strings.TrimSpace(target.Details)
+	if strings.Contains(details, "://") || strings.Contains(details, "@") {
+		return "", 0, errors.New("the target is a URL or has a user in it: write host:port") // it may hold a secret: no text of it
+	}
 	host, text, err := net.SplitHostPort(details)
 	if err != nil {
 		// No port in it, or an IPv6 address without brackets, which can't have one.
 		host = strings.TrimSuffix(strings.TrimPrefix(details, "["), "]")
-		if strings.ContainsAny(host, ":[]") && net.ParseIP(host) == nil {
+		if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, ":[]") {
 			return "", 0, fmt.Errorf("target %q: it is not host:port: write 10.0.0.1:22, host.example:22 or [2001:db8::1]:22", details)
 		}
 		text = strconv.Itoa(int(target.Port))

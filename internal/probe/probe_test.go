@@ -112,6 +112,14 @@ func TestHostPort(t *testing.T) {
 		{Target{Details: "2001:db8::1", Port: 22}, "2001:db8::1", 22, ""},
 		{Target{Details: "[2001:db8::1]", Port: 22}, "2001:db8::1", 22, ""},
 		{Target{Details: "host", Port: 65535}, "host", 65535, ""},
+		{Target{Details: "fe80::1%eth0", Port: 22}, "fe80::1%eth0", 22, ""},
+		{Target{Details: "[fe80::1%eth0]", Port: 22}, "fe80::1%eth0", 22, ""},
+		{Target{Details: "[fe80::1%eth0]:22"}, "fe80::1%eth0", 22, ""},
+		{Target{Details: "fe80::1%", Port: 22}, "", 0, "it is not host:port"},
+		{Target{Details: "https://a.example/?token=hunter2"}, "", 0, "the target is a URL or has a user in it: write host:port"},
+		{Target{Details: "user:hunter2@a.example:22"}, "", 0, "the target is a URL or has a user in it: write host:port"},
+		{Target{Details: "user:hunter2@a.example", Port: 22}, "", 0, "the target is a URL or has a user in it: write host:port"},
+		{Target{Details: "hunter2@a.example:22"}, "", 0, "the target is a URL or has a user in it: write host:port"},
 		{Target{Details: ""}, "", 0, "it has no host"},
 		{Target{Details: ":22"}, "", 0, "it has no host"},
 		{Target{Details: "host"}, "", 0, `its port is "0"`},
@@ -127,8 +135,8 @@ func TestHostPort(t *testing.T) {
 		if host != test.host || port != test.port || (err == nil) != (test.want == "") {
 			t.Errorf("%+v: %q, %d, %v; want %q, %d", test.target, host, port, err, test.host, test.port)
 		}
-		if err != nil && !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%+v: %v; want %q in it", test.target, err, test.want)
+		if err != nil && (!strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hunter2")) {
+			t.Errorf("%+v: %v; want %q in it, and no secret", test.target, err, test.want)
 		}
 	}
 	if _, err := Port(t.Context(), Target{}); err == nil {
