@@ -152,6 +152,7 @@ type exchange struct {
 	o          httpOptions
 	hide       *strings.Replacer
 	authorized bool // credentials are shown to the target
+	withheld   bool // and they were not with what was asked for last
 	began      time.Time
 	timer      phaseTimer
 	method     string   // of what was asked for last
@@ -175,6 +176,8 @@ func (e *exchange) redirect(next *http.Request, via []*http.Request) error {
 		next.Header.Del("Authorization")
 		next.Header.Del("Referer")
 	}
+	// After a host that it does not trust the client shows them to nobody any more, not to the target either.
+	e.withheld = next.Header.Get("Authorization") == ""
 	return nil
 }
 
@@ -247,8 +250,10 @@ func (e *exchange) judgeStatus(code int) string {
 	switch {
 	case len(e.o.Status) == 0 && code >= minStatus && code <= maxStatus, slices.Contains(e.o.Status, code):
 		return ""
-	case code == http.StatusUnauthorized && e.strange(e.last) && e.authorized:
+	case code == http.StatusUnauthorized && e.authorized && e.strange(e.last):
 		return why + ": the credentials were not sent on to there from " + e.o.url.Hostname()
+	case code == http.StatusUnauthorized && e.authorized && e.withheld:
+		return why + ": the credentials were not sent on to there, since redirects led elsewhere before"
 	case code == http.StatusUnauthorized && e.authorized:
 		return why + fmt.Sprintf(": are the credentials %q right?", e.o.Credentials)
 	case len(e.o.Status) > 0:

@@ -124,12 +124,21 @@ func TestHTTPEndless(t *testing.T) {
 
 func TestHTTPCredentials(t *testing.T) {
 	t.Parallel()
-	elsewhere := serve(t, map[string]http.HandlerFunc{"/": telling, "/wants": answering(401, "")})
+	elsewhere := serve(t, map[string]http.HandlerFunc{
+		"/": telling, "/wants": answering(401, ""),
+		"/back": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Query().Get("to"), http.StatusFound)
+		},
+	})
 	_, port, _ := net.SplitHostPort(elsewhere.Listener.Addr().String())
 	other := "http://localhost:" + port // the same machine by another name is another host
 	s := serve(t, map[string]http.HandlerFunc{
 		"/": telling, "/here": redirecting("/there"), "/there": telling,
 		"/port": redirecting(elsewhere.URL + "/"), "/away": redirecting(other + "/"), "/wanting": redirecting(other + "/wants"),
+		"/round": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other+"/back?to=http://"+r.Host+"/basic", http.StatusFound)
+		},
+		"/in": redirecting("/basic"),
 		"/basic": func(w http.ResponseWriter, r *http.Request) {
 			if user, password, _ := r.BasicAuth(); user != "user" || password != "secret" {
 				w.WriteHeader(http.StatusUnauthorized)
@@ -156,6 +165,9 @@ func TestHTTPCredentials(t *testing.T) {
 		{"/away", `"credentials":"token","contains":"auth= body"`, nil}, // though they may be shown to that host, too
 		{"/away?token=secret", `"credentials":"basic","matches":"referer=$"`, nil},
 		{"/wanting", `"credentials":"token"`, []string{"401 Unauthorized: the credentials were not sent on to there from 127.0.0.1"}},
+		{"/round", `"credentials":"basic"`, []string{"/basic: the target answered 401 Unauthorized: the credentials were not sent on to there, since redirects led elsewhere before"}},
+		{"/in", `"credentials":"basic"`, nil},
+		{"/in", `"credentials":"wrong"`, []string{`401 Unauthorized: are the credentials "wrong" right?`}},
 		{"/?q=secret-query", `"credentials":"token","contains":"nothing"`, []string{"/?[hidden] host=", "auth=Bearer [hidden] body"}},
 		{"/", `"credentials":"basic","contains":"nothing"`, []string{"auth=Basic [hidden] body"}},
 	} {
