@@ -25,6 +25,11 @@ var loginSettings = &Settings{Credentials: map[string]Credentials{
 	"tls":   {Username: "careful", Password: "swordfish", Hosts: []string{"127.0.0.1"}},
 }}
 
+// withLogin is a server that the checks of all databases are to log in to, with TLS or without.
+func withLogin(addr, mode string) Target {
+	return Target{Details: fmt.Sprintf(`{"target": %q, "credentials": "good", "tls": %q}`, addr, mode), Settings: loginSettings}
+}
+
 // answer has a server take one connection and do something with it. The channel it returns is closed when the
 // connection is.
 func answer(t *testing.T, do func(conn net.Conn)) (addr string, closed <-chan struct{}) {
@@ -54,14 +59,14 @@ func answer(t *testing.T, do func(conn net.Conn)) (addr string, closed <-chan st
 func TestDatabasesDown(t *testing.T) {
 	t.Parallel()
 	for name, look := range databases {
-		r, err := look(t.Context(), Target{Details: closedAddr})
+		r, err := look(t.Context(), withLogin(closedAddr, "off"))
 		wantDown(t, r, err, name+" at 127.0.0.1:1: connection refused: nothing listens there")
 		if m := unmarshal(t, r); m["host"] != "127.0.0.1" || m["port"] != 1.0 || m["value"] != nil {
 			t.Errorf("%s: %s", name, r.Message)
 		}
 		late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 		defer cancel()
-		r, err = look(late, Target{Details: closedAddr})
+		r, err = look(late, withLogin(closedAddr, "off"))
 		wantDown(t, r, err, "no answer within", "firewall")
 	}
 }
@@ -76,7 +81,7 @@ func TestDatabasesSilent(t *testing.T) {
 				addr, closed := answer(t, func(net.Conn) {})
 				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 				defer cancel()
-				r, err := look(ctx, Target{Details: fmt.Sprintf(`{"target": %q, "tls": %q}`, addr, mode)})
+				r, err := look(ctx, withLogin(addr, mode))
 				wantDown(t, r, err, name+" at "+addr+": connected, but there was no answer to the ", " within ", "does it hang?")
 				if timings, _ := unmarshal(t, r)["timings"].(map[string]any); timings["connect"] == 0.0 {
 					t.Errorf("no time for the connection: %s", r.Message)
@@ -86,7 +91,7 @@ func TestDatabasesSilent(t *testing.T) {
 				addr, closed = answer(t, func(net.Conn) {})
 				canceled, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(50*time.Millisecond, cancel)
-				if r, err := look(canceled, Target{Details: addr}); !errors.Is(err, context.Canceled) {
+				if r, err := look(canceled, withLogin(addr, "off")); !errors.Is(err, context.Canceled) {
 					t.Errorf("taken back: %s, %v; want an error", r.Message, err)
 				}
 				wantClosed(t, closed)
@@ -119,7 +124,7 @@ func TestDatabasesGarbage(t *testing.T) {
 				_ = conn.(*net.TCPConn).CloseWrite()
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			r, err := look(ctx, Target{Details: addr})
+			r, err := look(ctx, withLogin(addr, "off"))
 			if ctx.Err() != nil {
 				t.Errorf("%s, %.10q: it waited until the deadline", name, garbage)
 			}

@@ -18,7 +18,7 @@ func Kinds() []Kind {
 		{"grpc", "host:port; available if the gRPC health service there answers SERVING", GRPC},
 		{"http", "a URL; available if it answers with a status from 200 to 399, or as expected", HTTP},
 		{"icmp", "a host; available if it answers to pings", ICMP},
-		{"mysql", "host[:port]; available if the MySQL or MariaDB server lets the check in and answers", MySQL},
+		{"mysql", "an object with target and credentials; available if the MySQL or MariaDB server lets the check in and answers", MySQL},
 		{"port", "host:port; available if the TCP port accepts connections, and answers as expected", Port},
 		{"postgres", "host[:port]; available if the PostgreSQL server lets the check in and answers", Postgres},
 		{"process", "the name of a process; available if it runs on the checker's machine", Process},

@@ -28,6 +28,10 @@ func parseMySQL(target Target) (mysqlOptions, error) {
 	if err := o.complete(target.Port, 3306); err != nil {
 		return o, err
 	}
+	if o.Credentials == "" {
+		// A hostile server can have the driver allocate without bound, which nothing recovers from, or leave a goroutine behind.
+		return o, errors.New("mysql asks only hosts that credentials in the checker's file name: its client trusts what servers say; add credentials")
+	}
 	if len(o.Expect) > 0 && o.Query == "" {
 		return o, errors.New("expect is there without a query: write what is asked for as query")
 	}
@@ -35,7 +39,8 @@ func parseMySQL(target Target) (mysqlOptions, error) {
 }
 
 // MySQL logs in to a MySQL or MariaDB server, has it answer to a ping, and to the check's query if it has one, which may
-// only read and which the server ends before the check's deadline. Details is host[:port] or an object.
+// only read and which the server ends before the check's deadline. Details is an object, for without credentials it asks
+// nobody.
 func MySQL(ctx context.Context, target Target) (Result, error) {
 	o, err := parseMySQL(target)
 	if err != nil {

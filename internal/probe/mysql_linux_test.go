@@ -50,7 +50,6 @@ GRANT PROCESS ON *.* TO monitor@'127.0.0.1';
 		{name: "TLS that is not verified", details: `{"target": "ADDR", "credentials": "tls", "tls": "insecure"}`},
 		{name: "another name", details: `{"target": "ADDR", "credentials": "tls", "server_name": "db.example"}`, reasons: []string{"certificate is not accepted", "db.example"}},
 		{name: "TLS is required", details: `{"target": "ADDR", "credentials": "tls", "tls": "off"}`, reasons: []string{"or only with TLS"}},
-		{name: "no login", details: "ADDR", reasons: []string{"the server wants a login: name credentials"}},
 		{name: "wrong password", details: `{"target": "ADDR", "credentials": "wrong", "tls": "off"}`, reasons: []string{"the password is not accepted", "[credentials.wrong]"}},
 		{name: "no such user", details: `{"target": "ADDR", "credentials": "alien", "tls": "off"}`, reasons: []string{"the user name or the password is not accepted"}},
 		{name: "crowded", details: `{"target": "ADDR", "credentials": "full", "tls": "off"}`, reasons: []string{"it has too many connections"}},

@@ -62,8 +62,7 @@ func TestMySQLStrangers(t *testing.T) {
 		addr, closed := answer(t, func(conn net.Conn) { _, _ = io.WriteString(conn, text) })
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		details := fmt.Sprintf(`{"target": %q, "credentials": "good", "tls": "off"}`, addr)
-		r, err := MySQL(ctx, Target{Details: details, Settings: loginSettings})
+		r, err := MySQL(ctx, withLogin(addr, "off"))
 		wantDown(t, r, err, want)
 		wantClosed(t, closed)
 	}
@@ -75,14 +74,34 @@ func TestMySQLStrangers(t *testing.T) {
 	})
 	soon, cancelSoon := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancelSoon()
-	r, err := MySQL(soon, Target{Details: addr})
+	r, err := MySQL(soon, withLogin(addr, "off"))
 	wantDown(t, r, err, "it does not answer to the ping as MySQL does: a packet of it ends too soon")
 
 	addr, _ = answer(t, func(conn net.Conn) { _, _ = io.WriteString(conn, whole) })
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	r, err = MySQL(ctx, Target{Details: fmt.Sprintf(`{"target": %q, "tls": "insecure"}`, addr)})
+	r, err = MySQL(ctx, withLogin(addr, "insecure"))
 	wantDown(t, r, err, "the server does not speak TLS there")
+}
+
+// What a hostile server has the driver do has no bound, so only servers are asked that somebody has named.
+func TestMySQLWantsCredentials(t *testing.T) {
+	t.Parallel()
+	connected := make(chan struct{})
+	addr, _ := answer(t, func(net.Conn) { close(connected) })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	for _, details := range []string{addr, fmt.Sprintf(`{"target": %q, "tls": "verify"}`, addr)} {
+		r, err := MySQL(ctx, Target{Details: details, Settings: loginSettings})
+		if err == nil || !strings.Contains(err.Error(), "mysql asks only hosts that credentials in the checker's file name") {
+			t.Errorf("%s: %s, %v; want an error", details, r.Message, err)
+		}
+	}
+	select {
+	case <-connected:
+		t.Error("it connected")
+	default:
+	}
 }
 
 func TestMySQLValue(t *testing.T) {
