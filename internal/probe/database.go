@@ -127,9 +127,15 @@ type session struct {
 }
 
 func newSession(ctx context.Context, server string, target Target, options databaseOptions) (*session, error) {
-	login, err := target.Settings.credentials(options.Credentials, options.host)
-	if err != nil {
-		return nil, err
+	var login Credentials
+	for _, host := range []string{options.host, options.ServerName} { // what stands in front of many servers may go by the second
+		var err error
+		if login, err = target.Settings.credentials(options.Credentials, host); err != nil {
+			return nil, err
+		}
+	}
+	if login.Token != "" {
+		return nil, fmt.Errorf("credentials %q have a token: this check takes a user name and a password", options.Credentials)
 	}
 	s := &session{ctx: ctx, server: server, options: options, login: login, began: time.Now()}
 	s.message.Host, s.message.Port = options.host, options.port

@@ -17,12 +17,12 @@ var databases = map[string]Func{"PostgreSQL": Postgres, "MySQL": MySQL, "Redis":
 
 // loginSettings have the logins that the tests' servers know, and some that they don't.
 var loginSettings = &Settings{Credentials: map[string]Credentials{
-	"good":  {Username: "monitor", Password: "swordfish", Hosts: []string{"127.0.0.1"}},
+	"good":  {Username: "monitor", Password: "swordfish", Hosts: []string{"127.0.0.1", "db.example"}},
 	"wrong": {Username: "monitor", Password: "sawfish", Hosts: []string{"127.0.0.1"}},
 	"alien": {Username: "stranger", Password: "sawfish", Hosts: []string{"127.0.0.1"}},
 	"old":   {Password: "swordfish", Hosts: []string{"127.0.0.1"}},
 	"full":  {Username: "full", Password: "swordfish", Hosts: []string{"127.0.0.1"}},
-	"tls":   {Username: "careful", Password: "swordfish", Hosts: []string{"127.0.0.1"}},
+	"tls":   {Username: "careful", Password: "swordfish", Hosts: []string{"127.0.0.1", "db.example"}},
 }}
 
 // withLogin is a server that the checks of all databases are to log in to, with TLS or without.
@@ -141,19 +141,32 @@ func TestDatabasesGarbage(t *testing.T) {
 	}
 }
 
-// Credentials go to no host that they are not for: there is no connection at all.
+// Credentials go to no host that they are not for, and such as no login can be made of go nowhere: there is no connection at all.
 func TestDatabasesCredentials(t *testing.T) {
 	t.Parallel()
 	for name, look := range databases {
 		connected := make(chan struct{})
 		addr, _ := answer(t, func(net.Conn) { close(connected) })
 		details := fmt.Sprintf(`{"target": %q, "credentials": "db", "tls": "off"}`, addr)
-		settings := &Settings{Credentials: map[string]Credentials{"db": {Username: "user", Password: "secret", Hosts: []string{"10.0.0.1"}}}}
-		r, err := look(t.Context(), Target{Details: details, Settings: settings})
-		if err == nil || !strings.Contains(err.Error(), `credentials "db" are not for the host "127.0.0.1"`) {
-			t.Errorf("%s: %s, %v", name, r.Message, err)
+		named := fmt.Sprintf(`{"target": %q, "credentials": "db", "server_name": "b.example"}`, addr)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		for _, test := range []struct {
+			details     string
+			credentials Credentials
+			want        string
+		}{
+			{details, Credentials{Username: "user", Password: "secret", Hosts: []string{"10.0.0.1"}}, `credentials "db" are not for the host "127.0.0.1"`},
+			{named, Credentials{Username: "user", Password: "secret", Hosts: []string{"127.0.0.1"}}, `credentials "db" are not for the host "b.example"`},
+			{named, Credentials{Username: "user", Password: "secret", Hosts: []string{"b.example"}}, `credentials "db" are not for the host "127.0.0.1"`},
+			{details, Credentials{Token: "secret", Hosts: []string{"127.0.0.1"}}, `credentials "db" have a token: this check takes a user name and a password`},
+		} {
+			settings := &Settings{Credentials: map[string]Credentials{"db": test.credentials}}
+			r, err := look(ctx, Target{Details: test.details, Settings: settings})
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%s: %s, %v; want %s", name, r.Message, err, test.want)
+			}
 		}
-		wantNoSecret(t, r, err)
 		if _, err := look(t.Context(), Target{Details: details}); err == nil || !strings.Contains(err.Error(), "[credentials.db]") {
 			t.Errorf("%s: without settings: %v", name, err)
 		}

@@ -59,6 +59,9 @@ func Redis(ctx context.Context, target Target) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if s.login.Username != "" && s.login.Password == "" {
+		return Result{}, fmt.Errorf("credentials %q have a user name and no password: add one, for Redis has no login without", o.Credentials)
+	}
 	defer s.close()
 	return s.end(s.redis(o), s.explainRedis)
 }

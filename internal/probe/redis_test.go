@@ -33,6 +33,16 @@ func TestParseRedis(t *testing.T) {
 	}
 }
 
+// There is no login with a user name alone; without one the check would be somebody else.
+func TestRedisUserAlone(t *testing.T) {
+	t.Parallel()
+	settings := &Settings{Credentials: map[string]Credentials{"db": {Username: "monitor", Hosts: []string{"127.0.0.1"}}}}
+	r, err := Redis(t.Context(), Target{Details: fmt.Sprintf(`{"target": %q, "credentials": "db", "tls": "off"}`, closedAddr), Settings: settings})
+	if err == nil || !strings.Contains(err.Error(), `credentials "db" have a user name and no password: add one`) || strings.Contains(err.Error(), "monitor") {
+		t.Errorf("%s, %v; want an error", r.Message, err)
+	}
+}
+
 func TestReadRESP(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]any{
