@@ -119,7 +119,8 @@ type session struct {
 	server  string          // what kind of server it is, for people
 	options databaseOptions
 	login   Credentials
-	tls     *tls.Config // nil is none
+	hide    *strings.Replacer // takes the login out of what the server says, before it is shortened
+	tls     *tls.Config       // nil is none
 	conn    *boundedConn
 	began   time.Time
 	asked   string // what there is no answer to yet
@@ -137,7 +138,7 @@ func newSession(ctx context.Context, server string, target Target, options datab
 	if login.Token != "" {
 		return nil, fmt.Errorf("credentials %q have a token: this check takes a user name and a password", options.Credentials)
 	}
-	s := &session{ctx: ctx, server: server, options: options, login: login, began: time.Now()}
+	s := &session{ctx: ctx, server: server, options: options, login: login, hide: hiding(login.secrets()...), began: time.Now()}
 	s.message.Host, s.message.Port = options.host, options.port
 	if options.TLS != "off" {
 		s.tls = &tls.Config{
@@ -186,7 +187,7 @@ func (s *session) ask(what string, took *int64, do func() error) error {
 // judge keeps what a query came to, and compares it. There may be no value.
 func (s *session) judge(value any, found bool) error {
 	if found {
-		s.message.Value = brief(value, maxValue)
+		s.message.Value = s.brief(value, maxValue)
 	}
 	switch {
 	case len(s.options.Expect) == 0:
@@ -194,7 +195,7 @@ func (s *session) judge(value any, found bool) error {
 	case !found:
 		return mismatch(fmt.Sprintf("the query gave no row, expected is %s", brief(s.options.expected, maxSaid)))
 	case !sameValue(s.options.expected, value):
-		return mismatch(fmt.Sprintf("the value is %s, expected is %s", brief(value, maxSaid), brief(s.options.expected, maxSaid)))
+		return mismatch(fmt.Sprintf("the value is %s, expected is %s", s.brief(value, maxSaid), brief(s.options.expected, maxSaid)))
 	}
 	return nil
 }
@@ -232,11 +233,7 @@ func (s *session) end(err error, explain func(error) string) (Result, error) {
 		s.message.ResponseTime = took.Nanoseconds()
 		return result(true, took, s.message)
 	}
-	why := s.explain(err, took, explain)
-	if s.login.Password != "" {
-		why = strings.ReplaceAll(why, s.login.Password, "…") // a server may say what it was told
-	}
-	s.message.Error = fmt.Sprintf("%s at %s: %s", s.server, s.address(), why)
+	s.message.Error = fmt.Sprintf("%s at %s: %s", s.server, s.address(), s.explain(err, took, explain))
 	return result(false, took, s.message)
 }
 
@@ -270,7 +267,7 @@ func (s *session) explain(err error, took time.Duration, ofDriver func(error) st
 		return fmt.Sprintf("the connection broke off before the answer to %s: %s: is it %s that listens there%s?",
 			s.asked, explain(broken, took), s.server, s.orTLS())
 	}
-	return fmt.Sprintf("it does not answer to %s as %s does: %s", s.asked, s.server, said(err.Error()))
+	return fmt.Sprintf("it does not answer to %s as %s does: %s", s.asked, s.server, s.said(err.Error()))
 }
 
 func (s *session) orTLS() string {
@@ -309,14 +306,37 @@ type mismatch string
 func (m mismatch) Error() string { return string(m) }
 
 // said is what is told of a server's own words.
-func said(text string) string {
+func (s *session) said(text string) string {
 	printable := strings.Map(func(r rune) rune {
 		if !strconv.IsPrint(r) {
 			return ' '
 		}
 		return r
-	}, excerpt(text, maxSaid))
+	}, s.excerpt(text))
 	return strings.TrimSpace(printable)
+}
+
+func (s *session) excerpt(text string) string { return excerpt(s.hide.Replace(text), maxSaid) }
+
+// brief is a server's value as it is told.
+func (s *session) brief(value any, most int) json.RawMessage { return brief(s.hidden(value), most) }
+
+func (s *session) hidden(value any) any {
+	switch value := value.(type) {
+	case string:
+		return s.hide.Replace(value)
+	case json.Number:
+		if text := s.hide.Replace(value.String()); text != value.String() {
+			return text
+		}
+	case []any:
+		list := make([]any, len(value))
+		for i, one := range value {
+			list[i] = s.hidden(one)
+		}
+		return list
+	}
+	return value
 }
 
 // number is a text that a server calls a number; what JSON knows no number for, such as NaN, remains text.

@@ -290,18 +290,51 @@ func TestBrief(t *testing.T) {
 	}
 }
 
-// What a server says may have in it what it was told.
-func TestDatabaseSaysNoPassword(t *testing.T) {
+// What a server says may have in it what it was told, as it is or quoted, and where it is cut off, too.
+func TestDatabaseSaysNoSecret(t *testing.T) {
 	t.Parallel()
-	addr, _ := answer(t, func(conn net.Conn) {
-		_, _ = io.WriteString(conn, "-ERR \x1b[31mI was told swordfish\r\n")
-		_ = conn.(*net.TCPConn).CloseWrite()
-	})
-	settings := &Settings{Credentials: map[string]Credentials{"db": {Password: "swordfish", Hosts: []string{"127.0.0.1"}}}}
-	r, err := Redis(t.Context(), Target{Details: fmt.Sprintf(`{"target": %q, "credentials": "db", "tls": "off"}`, addr), Settings: settings})
-	wantDown(t, r, err, "the server refuses the login: ERR  [31mI was told …")
-	if strings.Contains(string(r.Message), "swordfish") {
-		t.Errorf("the password is told: %s", r.Message)
+	const user, password = "ann", `sword"fish`
+	settings := &Settings{Credentials: map[string]Credentials{"db": {Username: user, Password: password, Hosts: []string{"127.0.0.1"}}}}
+	const hello = "+OK\r\n+PONG\r\n"
+	long := strings.Repeat("x", maxSaid-5) + password
+	for said, want := range map[string]string{
+		"-ERR \x1b[31m" + user + " told me " + password + "\r\n":       "the server refuses the login: ERR  [31m[hidden] told me [hidden]",
+		`-ERR {"a":"sword\"fish"}` + "\r\n":                            `the server refuses the login: ERR {\"a\":\"[hidden]\"}`,
+		"-" + long + "\r\n":                                            "x[hidd…",
+		"sword\"fish says " + user + "\r\n":                            "that is no reply: [hidden] says [hidden]",
+		long + "\r\n":                                                  "that is no reply: xxx",
+		"+OK\r\n+" + long + "\r\n":                                     "PONG is what it should say",
+		hello + "$35\r\nredis_version:sword\"fish\r\nrole:ann\r\n\r\n": `its role is \"[hidden]\", expected is \"master\"`,
+		hello + "$13\r\nrole:master\r\n\r\n*3\r\n+sword\"fish 1\r\n:1\r\n*1\r\n+by ann\r\n":         `the value is [\"[hidden] 1\",1,[\"by [hidden]\"]], expected is 1`,
+		hello + "$13\r\nrole:master\r\n\r\n+" + strings.Repeat("x", maxValue-5) + password + "\r\n": "the value is",
+	} {
+		addr, _ := answer(t, func(conn net.Conn) {
+			_, _ = io.WriteString(conn, said)
+			_ = conn.(*net.TCPConn).CloseWrite()
+		})
+		details := fmt.Sprintf(`{"target": %q, "credentials": "db", "tls": "off", "role": "master", "command": ["GET", "k"], "expect": 1}`, addr)
+		r, err := Redis(t.Context(), Target{Details: details, Settings: settings})
+		told := string(r.Message)
+		if err != nil || r.Available || !strings.Contains(told, want) {
+			t.Errorf("%q: %s, %v; want %s", said, told, err, want)
+		}
+		if strings.Contains(told, "sword") || strings.Contains(told, "fish") || strings.Contains(told, user) {
+			t.Errorf("%q: a secret is told: %s", said, told)
+		}
+	}
+	hidden := &session{hide: hiding("314", "ann")}
+	for _, test := range []struct {
+		value any
+		want  string
+	}{
+		{json.Number("3.314"), `"3.[hidden]"`},
+		{json.Number("315"), `315`},
+		{nil, `null`},
+		{true, `true`},
+	} {
+		if got := string(hidden.brief(test.value, maxValue)); got != test.want {
+			t.Errorf("%v: %s; want %s", test.value, got, test.want)
+		}
 	}
 }
 

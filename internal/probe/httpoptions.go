@@ -1,12 +1,10 @@
 package probe
 
 import (
-	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html"
 	"maps"
 	"net/http"
 	"net/url"
@@ -166,18 +164,12 @@ func (c Credentials) authorization() string {
 // minSecret is how long a value in a query is that is taken for a secret. Shorter ones stand in every text.
 const minSecret = 4
 
-// hider returns what takes secrets out of what a target said, which may tell again what it was told: those of the
-// credentials and of the URL, as they are and as they are written in URLs, JSON and HTML.
+// hider returns what takes the secrets of the credentials and of the URL out of what a target said.
 func (o *httpOptions) hider(c Credentials) *strings.Replacer {
-	var inURL Credentials
+	secrets := append(c.secrets(), o.url.RawQuery, o.url.Fragment)
 	if user := o.url.User; user != nil {
-		inURL.Username = user.Username()
-		inURL.Password, _ = user.Password()
-	}
-	var secrets []string
-	for _, c := range []Credentials{c, inURL} {
-		_, sent, _ := strings.Cut(c.authorization(), " ")
-		secrets = append(secrets, c.Username, c.Password, c.Token, sent)
+		password, _ := user.Password()
+		secrets = append(secrets, Credentials{Username: user.Username(), Password: password}.secrets()...)
 	}
 	for _, values := range o.url.Query() {
 		for _, value := range values {
@@ -186,18 +178,5 @@ func (o *httpOptions) hider(c Credentials) *strings.Replacer {
 			}
 		}
 	}
-	secrets = append(secrets, o.url.RawQuery, o.url.Fragment)
-	for _, secret := range slices.Clone(secrets) {
-		quoted, _ := json.Marshal(secret) // a text can be written
-		secrets = append(secrets, url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret), strings.Trim(string(quoted), `"`))
-	}
-	// The longest first: a part of it may be another.
-	slices.SortFunc(secrets, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
-	var pairs []string
-	for _, secret := range slices.Compact(secrets) {
-		if secret != "" {
-			pairs = append(pairs, secret, "[hidden]")
-		}
-	}
-	return strings.NewReplacer(pairs...)
+	return hiding(secrets...)
 }

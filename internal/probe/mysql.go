@@ -77,10 +77,16 @@ func (s *session) mysql(o mysqlOptions) (err error) {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // says good-bye, and ends the driver's goroutine
-	if err := s.ask("the ping", &s.message.Timings.Ping, func() error { return s.pingMySQL(conn) }); err != nil || o.Query == "" {
+	var version string
+	err = s.ask("the ping", &s.message.Timings.Ping, func() (err error) {
+		version, err = s.pingMySQL(conn)
+		return err
+	})
+	s.message.Version = s.excerpt(version)
+	if err != nil || o.Query == "" {
 		return err
 	}
-	return s.ask("the query", &s.message.Timings.Query, func() error { return s.queryMySQL(conn, o.Query) })
+	return s.ask("the query", &s.message.Timings.Query, func() error { return s.queryMySQL(conn, version, o.Query) })
 }
 
 // dialMySQL makes the connection and looks whether a MySQL server greets there. The driver would wait for the megabytes
@@ -139,20 +145,19 @@ func readGreeting(r io.Reader) ([]byte, error) {
 	return nil, errNoGreeting
 }
 
-func (s *session) pingMySQL(conn driver.Conn) error {
+func (s *session) pingMySQL(conn driver.Conn) (version string, err error) {
 	if err := conn.(driver.Pinger).Ping(s.ctx); err != nil {
-		return err
+		return "", err
 	}
-	version, _, err := s.firstOfMySQL(conn, "SELECT VERSION()")
-	s.message.Version, _ = version.(string)
-	s.message.Version = excerpt(s.message.Version, maxSaid)
-	return err
+	value, _, err := s.firstOfMySQL(conn, "SELECT VERSION()")
+	version, _ = value.(string)
+	return version, err
 }
 
-func (s *session) queryMySQL(conn driver.Conn, query string) error {
+func (s *session) queryMySQL(conn driver.Conn, version, query string) error {
 	if left, ok := s.left(); ok {
 		limit := fmt.Sprintf("SET SESSION max_execution_time = %d", left.Milliseconds())
-		if strings.Contains(s.message.Version, "MariaDB") {
+		if strings.Contains(version, "MariaDB") {
 			limit = fmt.Sprintf("SET SESSION max_statement_time = %.3f", left.Seconds())
 		}
 		_, err := conn.(driver.ExecerContext).ExecContext(s.ctx, limit, nil)
@@ -227,7 +232,7 @@ func (s *session) explainMySQL(err error) string {
 	if !ok {
 		return ""
 	}
-	text := said(refusal.Message)
+	text := s.said(refusal.Message)
 	switch refusal.Number {
 	case 1045, 1698:
 		return s.refused() + "; it may also be for other hosts, or only with TLS"

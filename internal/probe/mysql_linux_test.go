@@ -21,6 +21,7 @@ CREATE USER careful@'127.0.0.1' IDENTIFIED BY 'swordfish' REQUIRE SSL;
 CREATE USER full@'127.0.0.1' IDENTIFIED BY 'swordfish' WITH MAX_USER_CONNECTIONS -1;
 CREATE DATABASE shop;
 CREATE DATABASE other;
+CREATE TABLE other.secrets (name text);
 CREATE TABLE shop.jobs (name text, n int, tmp decimal(5,2), f double);
 INSERT INTO shop.jobs VALUES ('a', 3, 1.50, 0.1), ('b', 4, NULL, NULL);
 GRANT ALL ON shop.* TO monitor@'127.0.0.1', careful@'127.0.0.1';
@@ -72,6 +73,8 @@ GRANT PROCESS ON *.* TO monitor@'127.0.0.1';
 		{name: "dropping", details: details(`, "query": "DROP TABLE jobs"`), reasons: []string{"would write, which checks don't"}},
 		{name: "two statements", details: details(`, "query": "COMMIT; DELETE FROM jobs"`), reasons: []string{"the server refuses the query", "error 1064"}},
 		{name: "a file of the checker", details: details(`, "query": "LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE jobs"`), reasons: []string{"would write"}},
+		{name: "denied", details: details(`, "query": "SELECT * FROM other.secrets"`), reasons: []string{"the server refuses the query: SELECT command denied to user '[hidden]'@"}},
+		{name: "the user", details: details(`, "query": "SELECT user()"`), value: `"[hidden]@127.0.0.1"`},
 		{name: "nonsense", details: details(`, "query": "SELEKT"`), reasons: []string{"the server refuses the query", "error 1064"}},
 		{name: "nothing was written", details: details(`, "query": "SELECT count(*) FROM jobs", "expect": 2`), value: "2"},
 	})

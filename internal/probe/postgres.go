@@ -85,7 +85,7 @@ func (s *session) postgres(o postgresOptions, config *pgconn.Config) error {
 		return err
 	}
 	defer s.leavePostgres(conn)
-	s.message.Version = excerpt(conn.ParameterStatus("server_version"), maxSaid)
+	s.message.Version = s.excerpt(conn.ParameterStatus("server_version"))
 	if err := s.ask("the ping", &s.message.Timings.Ping, func() error { return conn.Ping(s.ctx) }); err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (s *session) explainPostgres(err error) string {
 		}
 		return ""
 	}
-	text := said(refusal.Message)
+	text := s.said(refusal.Message)
 	switch refusal.Code {
 	case "28P01":
 		return s.refused()
@@ -187,7 +187,7 @@ func (s *session) explainPostgres(err error) string {
 		if s.options.Credentials == "" {
 			return s.refused()
 		}
-		if strings.Contains(text, "no encryption") || strings.Contains(text, "SSL off") {
+		if strings.Contains(refusal.Message, "no encryption") || strings.Contains(refusal.Message, "SSL off") {
 			return `its pg_hba.conf has no place for this user, database and machine without TLS: write "tls": "verify", or add one`
 		}
 		return "the login is not accepted: there is no such user, or pg_hba.conf has no place for this user, database and machine"
@@ -202,5 +202,5 @@ func (s *session) explainPostgres(err error) string {
 	case "25006":
 		return "the query would write, which checks don't: " + text
 	}
-	return fmt.Sprintf("the server refuses %s: %s (SQLSTATE %s)", s.asked, text, said(refusal.Code))
+	return fmt.Sprintf("the server refuses %s: %s (SQLSTATE %s)", s.asked, text, s.said(refusal.Code))
 }

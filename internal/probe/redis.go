@@ -122,7 +122,7 @@ func (s *session) pingRedis(conn *respConn, role string) error {
 		return err
 	}
 	if pong != "PONG" {
-		return fmt.Errorf("PONG is what it should say, and it says %s", brief(pong, maxSaid))
+		return fmt.Errorf("PONG is what it should say, and it says %s", s.brief(pong, maxSaid))
 	}
 	info, err := conn.do("INFO")
 	if refusal, ok := errors.AsType[respError](err); ok && role == "" && refusal.code() == "NOPERM" {
@@ -132,15 +132,16 @@ func (s *session) pingRedis(conn *respConn, role string) error {
 		return err
 	}
 	text, _ := info.(string)
+	is := ""
 	for line := range strings.Lines(text) {
 		switch name, value, _ := strings.Cut(strings.TrimSpace(line), ":"); name {
 		case "redis_version":
-			s.message.Version = excerpt(value, maxSaid)
+			s.message.Version = s.excerpt(value)
 		case "role":
-			s.message.Role = excerpt(value, maxSaid)
+			is, s.message.Role = value, s.excerpt(value)
 		}
 	}
-	if role != "" && s.message.Role != role {
+	if role != "" && is != role {
 		return mismatch(fmt.Sprintf("its role is %q, expected is %q: has another server become the master?", s.message.Role, role))
 	}
 	return nil
@@ -152,7 +153,7 @@ func (s *session) explainRedis(err error) string {
 	if !ok {
 		return ""
 	}
-	text := said(string(refusal))
+	text := s.said(string(refusal))
 	switch refusal.code() {
 	case "WRONGPASS", "NOAUTH":
 		return s.refused()
@@ -162,13 +163,13 @@ func (s *session) explainRedis(err error) string {
 		return text // in words that say what to do
 	}
 	switch {
-	case strings.Contains(text, "max number of clients"):
+	case strings.Contains(string(refusal), "max number of clients"):
 		return crowded
-	case strings.Contains(text, "DB index"):
+	case strings.Contains(string(refusal), "DB index"):
 		return "there is no such database: correct the check's db, or raise databases in the server's configuration"
-	case strings.Contains(text, "without any password configured"), strings.Contains(text, "no password is set"):
+	case strings.Contains(string(refusal), "without any password configured"), strings.Contains(string(refusal), "no password is set"):
 		return "the server has no password, and the check's credentials have one: give the server one, or take the credentials away"
-	case strings.Contains(text, "invalid password"): // before Redis 6
+	case strings.Contains(string(refusal), "invalid password"): // before Redis 6
 		return s.refused()
 	}
 	return fmt.Sprintf("the server refuses %s: %s", s.asked, text)
@@ -218,7 +219,7 @@ func readRESP(r *bufio.Reader, depth int) (any, error) {
 	}
 	text, whole := strings.CutSuffix(string(line), "\r\n")
 	if !whole || text == "" {
-		return nil, fmt.Errorf("%q is no reply", excerpt(string(line), maxSaid))
+		return nil, noReply(line)
 	}
 	switch text[0] {
 	case '+':
@@ -231,7 +232,7 @@ func readRESP(r *bufio.Reader, depth int) (any, error) {
 	size, err := strconv.Atoi(text[1:])
 	switch {
 	case err != nil || size < -1 || text[0] != '$' && text[0] != '*':
-		return nil, fmt.Errorf("%q is no reply", excerpt(text, maxSaid))
+		return nil, noReply(line)
 	case size == -1:
 		return nil, nil
 	case size > maxDatabaseReply: // before anything is made of that size
@@ -252,6 +253,9 @@ func readRESP(r *bufio.Reader, depth int) (any, error) {
 	}
 	return list, nil
 }
+
+// noReply has the line in full: what it may not tell has to be found before it is shortened.
+func noReply(line []byte) error { return fmt.Errorf("that is no reply: %s", line) }
 
 func readBulk(r *bufio.Reader, size int) (any, error) {
 	text, err := io.ReadAll(io.LimitReader(r, int64(size)+2))

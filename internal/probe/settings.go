@@ -1,8 +1,12 @@
 package probe
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
+	"html"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -57,6 +61,30 @@ func (s *Settings) credentials(name, host string) (Credentials, error) {
 		return Credentials{}, fmt.Errorf("credentials %q are not for the host %q: add it to their hosts in the checker's file", name, host)
 	}
 	return c, nil
+}
+
+// secrets are what must not be told of credentials, and what http makes of them. Some may be empty.
+func (c Credentials) secrets() []string {
+	_, sent, _ := strings.Cut(c.authorization(), " ")
+	return []string{c.Username, c.Password, c.Token, sent}
+}
+
+// hiding returns what takes secrets out of what a target said, which may tell again what it was told: as they are and as
+// they are written in URLs, JSON and HTML.
+func hiding(secrets ...string) *strings.Replacer {
+	for _, secret := range slices.Clone(secrets) {
+		quoted, _ := json.Marshal(secret) // a text can be written
+		secrets = append(secrets, url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret), strings.Trim(string(quoted), `"`))
+	}
+	// The longest first: a part of it may be another.
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
+	var pairs []string
+	for _, secret := range slices.Compact(secrets) {
+		if secret != "" {
+			pairs = append(pairs, secret, "[hidden]")
+		}
+	}
+	return strings.NewReplacer(pairs...)
 }
 
 func (s *Settings) find(name string) (Credentials, bool) {
