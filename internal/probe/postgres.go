@@ -128,12 +128,18 @@ func (s *session) queryPostgres(conn *pgconn.PgConn, o postgresOptions) error {
 // can't end the transaction and go on.
 func (s *session) firstOfPostgres(conn *pgconn.PgConn, query string) (value any, found bool, err error) {
 	rows := conn.ExecParams(s.ctx, query, nil, nil, nil, nil)
+	described := true
 	if found = rows.NextRow(); found {
-		if columns := rows.Values(); len(columns) > 0 {
-			value = postgresValue(rows.FieldDescriptions()[0].DataTypeOID, columns[0])
+		if columns, of := rows.Values(), rows.FieldDescriptions(); len(columns) > 0 {
+			if described = len(of) > 0; described { // the driver doesn't see to it
+				value = postgresValue(of[0].DataTypeOID, columns[0])
+			}
 		}
 	}
 	_, err = rows.Close()
+	if !described {
+		return nil, false, errors.New("a row comes without a word on its columns")
+	}
 	return value, found, s.unlessMore(found, err)
 }
 

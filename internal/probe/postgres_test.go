@@ -82,6 +82,42 @@ func TestPostgresTakesNothingFromOutside(t *testing.T) {
 	}
 }
 
+// A server that is none may send rows that it never said the columns of.
+func TestPostgresRowWithoutDescription(t *testing.T) {
+	t.Parallel()
+	addr, closed := answer(t, func(conn net.Conn) {
+		backend := pgproto3.NewBackend(conn, conn)
+		_, _ = backend.ReceiveStartupMessage()
+		ready := &pgproto3.ReadyForQuery{TxStatus: 'I'}
+		backend.Send(&pgproto3.AuthenticationOk{})
+		backend.Send(ready)
+		_ = backend.Flush()
+		for {
+			message, err := backend.Receive()
+			if err != nil {
+				return
+			}
+			switch message.(type) {
+			case *pgproto3.Query: // the ping, BEGIN, ROLLBACK
+				backend.Send(&pgproto3.CommandComplete{CommandTag: []byte("BEGIN")})
+				backend.Send(ready)
+			case *pgproto3.Sync:
+				backend.Send(&pgproto3.ParseComplete{})
+				backend.Send(&pgproto3.BindComplete{})
+				backend.Send(&pgproto3.DataRow{Values: [][]byte{[]byte("1")}})
+				backend.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")})
+				backend.Send(ready)
+			}
+			_ = backend.Flush()
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	r, err := Postgres(ctx, Target{Details: fmt.Sprintf(`{"target": %q, "query": "SELECT 1"}`, addr)})
+	wantDown(t, r, err, "it does not answer to the query as PostgreSQL does: a row comes without a word on its columns")
+	wantClosed(t, closed)
+}
+
 func TestParsePostgres(t *testing.T) {
 	t.Parallel()
 	o, err := parsePostgres(Target{Details: `{"target": "db", "database": "d", "query": "SELECT 1", "expect": 1, "in_recovery": false}`})
