@@ -342,6 +342,7 @@ func FuzzDatabaseOptions(f *testing.F) {
 	for _, seed := range []string{
 		"", "db", "db:1", "[::1]:1", `{"target":"db","tls":"verify","server_name":"x"}`, `{"target":"db","query":"SELECT 1","expect":[1e999]}`,
 		`{"target":"db","command":["GET","k"],"expect":null,"role":"master","db":1}`, `{"target":"db","in_recovery":true,"database":"d"}`,
+		`{"target":"db","credentials":"c","database":"d","query":"SELECT 1","expect":1}`,
 	} {
 		f.Add(seed, int32(0))
 	}
