@@ -21,7 +21,7 @@ import (
 )
 
 // program finds one that a test needs, of a Debian package. Where there is none the test is left out, unless
-// POLLER_SERVERS=required is set, as CI does.
+// PROBE_SERVERS=required is set, as CI does.
 func program(t *testing.T, pkg, name string) string {
 	t.Helper()
 	candidates, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name) // Debian has them there only
@@ -32,7 +32,7 @@ func program(t *testing.T, pkg, name string) string {
 		}
 	}
 	message := fmt.Sprintf("there is no %s here: apt-get install --no-install-recommends %s", name, pkg)
-	if os.Getenv("POLLER_SERVERS") == "required" {
+	if os.Getenv("PROBE_SERVERS") == "required" {
 		t.Fatal(message)
 	}
 	t.Skip(message)
