@@ -103,15 +103,7 @@ func (d *decoder) value() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch raw[0] {
-	case '"':
-		return string(unquote(raw)), nil
-	case 't', 'f':
-		return raw[0] == 't', nil
-	case 'n':
-		return nil, nil //nolint:nilnil // null is a value
-	}
-	return number(raw), nil
+	return scalar(raw), nil
 }
 
 func (d *decoder) list() ([]any, error) {
@@ -128,6 +120,19 @@ func (d *decoder) list() ([]any, error) {
 	}
 	_, err := d.json.ReadToken()
 	return out, err
+}
+
+// scalar returns the value of what is neither an object nor a list.
+func scalar(raw jsontext.Value) any {
+	switch raw[0] {
+	case '"':
+		return string(unquote(raw))
+	case 't', 'f':
+		return raw[0] == 't'
+	case 'n':
+		return nil
+	}
+	return number(raw)
 }
 
 // number returns a whole number of 64 bits as an int, any other as a float64; one beyond that as an infinite one, which is

@@ -45,7 +45,7 @@ func member(params ...any) (any, error) {
 	mismatchf := func(format string, args ...any) error { return &mismatch{fmt.Sprintf(format, args...), at.item} }
 	switch {
 	case !found && at.lenient && (from == nil || isContainer(from)):
-		return nil, nil //nolint:nilnil // null is a value
+		return value, nil // which is null
 	case !found && isContainer(from):
 		return nil, mismatchf("%s has no %s", at.from.text, keyText(key))
 	case !found:
