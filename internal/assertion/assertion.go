@@ -29,7 +29,9 @@ import (
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/conf"
 	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/types"
 	"github.com/expr-lang/expr/vm"
 
@@ -53,7 +55,8 @@ var functions = []string{
 const (
 	maxText   = 1000 // bytes
 	maxNodes  = 500
-	maxMemory = 100_000 // of expr's units, which are elements of lists that an expression makes
+	maxVisits = 10 * maxNodes // of nodes at all places where they are
+	maxMemory = 100_000       // of expr's units, which are elements of lists that an expression makes
 )
 
 // Assertion is one expression, ready to be evaluated.
@@ -76,6 +79,9 @@ func Compile(text string) (*Assertion, error) {
 		return nil, fmt.Errorf("which has %d bytes, want an expression of at most %d", len(text), maxText)
 	case strings.IndexFunc(text, unicode.IsControl) >= 0:
 		return nil, errors.New("want an expression without control characters such as line breaks")
+	case tooLarge(text):
+		return nil, errors.New("want an expression that is less nested: what is compared twice, as in 0 < x < 5, or stands before ?: counts twice, " +
+			"and so it is too large")
 	}
 	r := &rewriter{accesses: map[any]*access{}, bare: map[ast.Node]bool{}, lists: map[*ast.BuiltinNode]bool{}}
 	program, err := expr.Compile(text, append(slices.Clip(options), expr.Patch(r))...)
@@ -86,6 +92,32 @@ func Compile(text string) (*Assertion, error) {
 		return nil, wanted(err)
 	}
 	return &Assertion{text: text, program: program, named: r.distinct(), data: r.data, whole: len(r.bare) > 0, keys: r.keys}, nil
+}
+
+// tooLarge tells whether it takes too many steps to go through an expression. Of x ?: y and 0 < x < 5 the library has x at two
+// places, so each of them within another doubles what it takes to compile and to evaluate what is inside.
+func tooLarge(text string) bool {
+	config := conf.CreateNew()
+	for _, option := range options {
+		option(config)
+	}
+	tree, err := parser.ParseWithConfig(text, config)
+	if err != nil { // which Compile says
+		return false
+	}
+	var steps visits
+	ast.Walk(&tree.Node, &steps)
+	return steps > maxVisits
+}
+
+// visits counts how often a node is come to. Once there are too many it takes the tree apart, so that the walk ends soon.
+type visits int
+
+// Visit takes one node.
+func (v *visits) Visit(node *ast.Node) {
+	if *v++; *v > maxVisits {
+		*node = &ast.NilNode{}
+	}
 }
 
 // wanted says what the library has against an expression, on one line.

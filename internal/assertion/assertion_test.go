@@ -256,6 +256,11 @@ func TestCompileErrors(t *testing.T) {
 		`all(data.x, data?.y and data)`:     "within the braces of all, data wants a key after it",
 		`any([1, 2], # == data.x)`:          "any wants a list of data, such as any(data.disks, .used < 90)",
 		strings.Repeat("1+", 400) + "1 > 0": "exceeds maximum allowed nodes",
+
+		// What the library has at two places, within each other.
+		strings.Repeat("(", 100) + "data.x" + strings.Repeat("?:true)", 100): "it is too large",
+		strings.Repeat("(0<", 40) + "data.x" + strings.Repeat("<5)", 40):     "it is too large",
+		strings.Repeat("(", 6) + "data.x" + strings.Repeat("?:true)", 6):     "",
 	} {
 		_, err := Compile(text)
 		switch {

@@ -41,6 +41,7 @@ func FuzzCompile(f *testing.F) {
 	for _, text := range []string{
 		"data.x < 20", "data.status == 'SERVING'", "all(data.x, .y > 1)", "data?.x?.y ?? 3 == 3", "data[data[0]] in [1]", "$env", "let a = 1; a", "(data)()", "#", "data.x[1:2] == [1]",
 		"if data.x { true } else { false }", "data | len() > 3", "{'a': data}.a.b", "response_time.x", "available.y", "data.x ?? data.y.z", "-data.x == +1", "b'a' == data",
+		"((data.x ?: true) ?: data.y) ?: 0 < (0 < data.z < 5 ? 1 : 2) < 5",
 	} {
 		f.Add(text, `{"x":1,"y":[true]}`)
 	}
