@@ -56,6 +56,7 @@ const (
 	maxText   = 1000 // bytes
 	maxNodes  = 500
 	maxVisits = 10 * maxNodes // of nodes at all places where they are
+	maxWithin = 50            // calls of our functions within a key, which is written out for each key that has it in it
 	maxMemory = 100_000       // of expr's units, which are elements of lists that an expression makes
 )
 

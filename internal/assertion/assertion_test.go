@@ -257,6 +257,10 @@ func TestCompileErrors(t *testing.T) {
 		`any([1, 2], # == data.x)`:          "any wants a list of data, such as any(data.disks, .used < 90)",
 		strings.Repeat("1+", 400) + "1 > 0": "exceeds maximum allowed nodes",
 
+		// Keys within keys.
+		strings.Repeat("data[-", 140) + "0" + strings.Repeat("]", 140) + " > 0": "a key has to be simpler",
+		strings.Repeat("data[-", 20) + "0" + strings.Repeat("]", 20) + " > 0":   "",
+
 		// What the library has at two places, within each other.
 		strings.Repeat("(", 100) + "data.x" + strings.Repeat("?:true)", 100): "it is too large",
 		strings.Repeat("(0<", 40) + "data.x" + strings.Repeat("<5)", 40):     "it is too large",

@@ -72,6 +72,10 @@ func (r *rewriter) written(n ast.Node) string {
 	}
 	inside := &calls{}
 	ast.Walk(&n, inside)
+	if len(inside.list) > maxWithin {
+		r.refuse("a key has to be simpler: it is made of more than %d keys and operators", maxWithin)
+		return "…"
+	}
 	text := n.String()
 	for _, call := range slices.Backward(inside.list) { // from the outermost
 		short := call.Arguments[0].String()
