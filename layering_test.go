@@ -13,7 +13,7 @@ const module = "github.com/serviceradar/poller/"
 // mayImport says which of our packages each of ours may import; ARCHITECTURE.md says why. A
 // package that is not here is a mistake, here or there.
 var mayImport = map[string][]string{
-	"actors":               {"config", "internal/check", "internal/machine", "internal/wire", "proto/monitoring"},
+	"actors":               {"config", "internal/check", "internal/machine", "internal/wire", "proto/cluster", "proto/monitoring"},
 	"cmd/bench":            {"config", "internal/sim", "proto/monitoring"},
 	"cmd/checker":          {"internal/check", "internal/checkerfile", "internal/conformance", "internal/observe", "internal/probe", "internal/tlsid", "sdk"},
 	"cmd/demo":             {"*"},
@@ -22,9 +22,10 @@ var mayImport = map[string][]string{
 	"internal/assertion":   {"internal/check"},
 	"internal/check":       {},
 	"internal/checkerfile": {"internal/check", "internal/probe"},
+	"internal/cluster":     {"internal/check", "internal/machine", "internal/tlsid", "proto/cluster"},
 	"internal/conformance": {"internal/check", "internal/tlsid", "internal/transport", "internal/wire", "proto/monitoring"},
 	"internal/convert":     {"config"},
-	"internal/daemon":      {"actors", "config", "internal/check", "internal/observe", "internal/spool", "internal/transport", "internal/wire", "internal/tlsid", "internal/watch", "internal/discover"},
+	"internal/daemon":      {"actors", "config", "internal/check", "internal/cluster", "internal/machine", "internal/observe", "internal/spool", "internal/transport", "internal/wire", "internal/tlsid", "internal/watch", "internal/discover"},
 	"internal/discover":    {"internal/check"},
 	"internal/machine":     {"internal/check"},
 	"internal/observe":     {"internal/check"},
@@ -35,6 +36,7 @@ var mayImport = map[string][]string{
 	"internal/watch":       {},
 	"internal/transport":   {"internal/check", "internal/tlsid", "internal/wire", "proto/monitoring"},
 	"internal/wire":        {"internal/check", "proto/monitoring"},
+	"proto/cluster":        {},
 	"proto/monitoring":     {},
 	"sdk":                  {"internal/tlsid", "proto/monitoring"},
 	// Support for tests of other packages.
@@ -47,6 +49,7 @@ var onlyIn = map[string]string{
 	"github.com/asynkron/protoactor-go": "actors",
 	"github.com/knadh/koanf":            "config",
 	"github.com/expr-lang/expr":         "internal/assertion",
+	"github.com/hashicorp/memberlist":   "internal/cluster",
 }
 
 // neverIn says what a program must not link.
