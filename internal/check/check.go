@@ -177,6 +177,8 @@ type Status struct {
 	Sequence string
 	// Silenced is the reason of the silence that is in force; empty if none is.
 	Silenced string
+	// Minority tells that the node polls although it has no majority of its cluster: another may have polled the same.
+	Minority bool
 }
 
 // Answered returns the status of a run that the checker answered after took.

@@ -15,13 +15,15 @@ func FuzzRemark(f *testing.F) {
 	for _, message := range []string{
 		``, ` `, `{}`, ` { } `, `{"a":1}`, ` {"a": [1.0] } `, `[1,2]`, `null`, `"x"`, `1e400`, `text`, `{"a":`, `{"a":1},"b":2`, "\xff", `{"a":1}}`,
 	} {
-		f.Add([]byte(message), uint8(2), "disk is replaced", "", false)
-		f.Add([]byte(message), uint8(0), "\"\n\xff", "", true)
-		f.Add([]byte(message), uint8(99), "", "", true)
-		f.Add([]byte(message), uint8(1), "moves", "data.x is \"\xff\"", false)
-		f.Add([]byte(message), uint8(0), "", "data.x < 3 does not hold", true)
+		f.Add([]byte(message), uint8(2), "disk is replaced", "", false, false)
+		f.Add([]byte(message), uint8(0), "\"\n\xff", "", false, true)
+		f.Add([]byte(message), uint8(99), "", "", true, true)
+		f.Add([]byte(message), uint8(1), "moves", "data.x is \"\xff\"", true, false)
+		f.Add([]byte(message), uint8(0), "", "data.x < 3 does not hold", false, true)
+		f.Add([]byte(message), uint8(0), "", "", true, false)
+		f.Add([]byte(message), uint8(0), "", "", true, true)
 	}
-	f.Fuzz(func(t *testing.T, message []byte, confirming uint8, silenced, unmet string, bare bool) {
+	f.Fuzz(func(t *testing.T, message []byte, confirming uint8, silenced, unmet string, minority, bare bool) {
 		if len(message) > 5000 {
 			t.Skip("beyond what JSON parsers nest")
 		}
@@ -33,7 +35,7 @@ func FuzzRemark(f *testing.F) {
 		if confirming > 0 {
 			st.Available, st.Confirming = false, confirming
 		}
-		st.Silenced = silenced
+		st.Silenced, st.Minority = silenced, minority
 		reports, err := id.Reports(time.Unix(1000, 0), []check.Status{st, st})
 		if err != nil {
 			t.Fatal(err)
@@ -43,7 +45,7 @@ func FuzzRemark(f *testing.F) {
 				t.Fatalf("core is told available=%v", service.GetAvailable())
 			}
 			got := service.GetMessage()
-			if confirming == 0 && silenced == "" && unmet == "" {
+			if confirming == 0 && silenced == "" && unmet == "" && !minority {
 				if !bytes.Equal(got, plain) {
 					t.Fatalf("nothing to remark, and %q becomes %q", plain, got)
 				}
@@ -54,6 +56,9 @@ func FuzzRemark(f *testing.F) {
 				t.Fatalf("%q becomes %q: %v", message, got, err)
 			}
 			wantRemarks(t, keys, confirming, silenced, unmet)
+			if minority && string(keys["minority"]) != "true" {
+				t.Fatalf("minority %q, want true", keys["minority"])
+			}
 			said := bytes.TrimRight(bytes.TrimSuffix(trim(plain), []byte("}")), " \t\r\n")
 			switch object := json.Valid(plain) && trim(plain)[0] == '{'; {
 			case object && !bytes.HasPrefix(got, said):
@@ -90,9 +95,9 @@ func TestRemarkOnTooLarge(t *testing.T) {
 	id := identity()
 	id.MaxMessage, id.MaxReport = 1000, 2000
 	st := answered("a", "ssh", "port", `{"a":"`+string(bytes.Repeat([]byte("x"), 3000))+`"}`)
-	st.Available, st.Confirming, st.Silenced = false, 1, "moves"
+	st.Available, st.Confirming, st.Silenced, st.Minority = false, 1, "moves", true
 	got := statusOf(t, id, st)
-	if message := string(got.GetMessage()); !got.GetAvailable() || !bytes.HasSuffix(got.GetMessage(), []byte(`"reason":"too_large"},"confirming":1,"silenced":"moves"}`)) {
+	if message := string(got.GetMessage()); !got.GetAvailable() || !bytes.HasSuffix(got.GetMessage(), []byte(`"reason":"too_large"},"confirming":1,"silenced":"moves","minority":true}`)) {
 		t.Errorf("available %v, %s", got.GetAvailable(), message)
 	}
 }

@@ -21,6 +21,9 @@ func remarkOn(st *check.Status) string {
 	if st.Silenced != "" {
 		b = appendQuoted(append(b, `,"silenced":`...), st.Silenced)
 	}
+	if st.Minority {
+		b = append(b, `,"minority":true`...)
+	}
 	return string(b)
 }
 

@@ -69,8 +69,8 @@ func checkOf(d *datadriven.TestData) *check.Check {
 }
 
 // status prints what core gets for a checker's message: with type=x details=… address=…, results,
-// bare, confirming=…, silenced=…, reason=… (the input is the detail then), unmet=… (the detail, of reason assertion) or all
-// (the other fields, too).
+// bare, confirming=…, silenced=…, minority, reason=… (the input is the detail then), unmet=… (the detail, of reason assertion) or
+// all (the other fields, too).
 func (s *script) status(t *testing.T, d *datadriven.TestData) string {
 	t.Helper()
 	id := *s.id
@@ -91,6 +91,7 @@ func (s *script) status(t *testing.T, d *datadriven.TestData) string {
 		st.Available, st.Confirming = false, uint8(n)
 	}
 	st.Silenced = strings.ReplaceAll(argument(d, "silenced"), "_", " ")
+	st.Minority = d.HasArg("minority")
 	out := statusOf(t, &id, st)
 	text := string(out.GetMessage()) + "\n"
 	if !d.HasArg("all") {

@@ -209,7 +209,7 @@ func (id *Identity) content(f *frame, st *check.Status) content {
 	default:
 		c = content{text: st.Message}
 	}
-	if st.Confirming > 0 || st.Silenced != "" || st.Reason == check.Assertion {
+	if st.Confirming > 0 || st.Silenced != "" || st.Minority || st.Reason == check.Assertion {
 		c.remark(f, remarkOn(st))
 	}
 	return c
