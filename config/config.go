@@ -50,6 +50,14 @@ const (
 	StateMemory = "memory"
 )
 
+// Values of Cluster.OnMinority.
+const (
+	// MinorityStepDown has a node that has no majority poll nothing.
+	MinorityStepDown = "step_down"
+	// MinorityKeep has it go on, though others may poll the same.
+	MinorityKeep = "keep"
+)
+
 // Config is the whole configuration of a poller, with all defaults applied.
 type Config struct {
 	// PollerID is who we are, to core.
@@ -74,6 +82,7 @@ type Config struct {
 	Breaker Breaker
 	Restart Restart
 	Spool   Spool
+	Cluster Cluster
 	// TLS is the identity for every connection that has none of its own.
 	TLS check.TLS
 	// Agents are sorted by name, the checks of their profiles among theirs, after their own. Those that are
@@ -163,6 +172,31 @@ type Spool struct {
 	MaxAge   time.Duration
 	// WhenFull is DropOldest or DropNewest.
 	WhenFull string
+}
+
+// Cluster says with whom this node shares what there is to poll. If Enabled is false the rest means nothing, and was only looked at for
+// its form.
+type Cluster struct {
+	Enabled bool
+	// Name is that of the cluster; nodes of another name are strangers.
+	Name string
+	// Node is the name of this node, unique in the cluster: that of the host if none was written. It is empty only if the cluster is not
+	// enabled.
+	Node string
+	// Listen is where the others reach the membership of this node, Remote where they reach its actors: each an IP address, never an
+	// unspecified one, and a port, never 0; they differ.
+	Listen, Remote string
+	// Seeds are host:port of the membership of any nodes, maybe this one among them, maybe some twice. Nil if Size is 1 and none is written.
+	Seeds []string
+	// Size is how many nodes there should be, at most 64; the majority is counted of this.
+	Size int
+	// OnMinority is MinorityStepDown or MinorityKeep.
+	OnMinority string
+	// Weight is this node's share of the agents relative to others', at most 100; one with 0 votes, and polls nothing.
+	Weight int
+	// TLS is the identity of this node for the others, and for that alone: mode mtls, or none if Listen and Remote are on loopback. Its
+	// CAFile is that of no other identity.
+	TLS check.TLS
 }
 
 // Source is where configuration comes from.

@@ -37,7 +37,10 @@ func defaults() *Config {
 		Breaker: Breaker{Failures: 5, Probe: 3 * time.Second},
 		Restart: Restart{Initial: 100 * time.Millisecond, Max: 30 * time.Second, Budget: 10, Window: time.Minute},
 		Spool:   Spool{MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, WhenFull: DropOldest},
-		TLS:     none,
+		Cluster: Cluster{
+			Name: "default", Listen: "127.0.0.1:7946", Remote: "127.0.0.1:7947", Size: 3, OnMinority: MinorityStepDown, Weight: 1, TLS: none,
+		},
+		TLS: none,
 	}
 }
 
@@ -92,7 +95,15 @@ func TestFull(t *testing.T) {
 		Breaker: Breaker{Failures: 3, Probe: 5 * time.Second},
 		Restart: Restart{Initial: time.Second, Max: time.Minute, Budget: 5, Window: 2 * time.Minute},
 		Spool:   Spool{MaxBytes: 16 << 20, MaxAge: 24 * time.Hour, WhenFull: DropNewest},
-		TLS:     mtls,
+		Cluster: Cluster{
+			Enabled: true, Name: "north", Node: "node-7", Listen: "192.0.2.10:7950", Remote: "[2001:db8::10]:7951",
+			Seeds: []string{"192.0.2.10:7950", "node-8.example:7950", "node-8.example:7950"}, Size: 5, OnMinority: MinorityKeep, Weight: 2,
+			TLS: check.TLS{
+				Mode: check.TLSMutual, CertFile: "/etc/poller/node.pem", KeyFile: "/etc/poller/node.key", CAFile: "/etc/poller/nodes-ca.pem",
+				ServerName: "nodes.example",
+			},
+		},
+		TLS: mtls,
 		Agents: []*check.Agent{
 			{
 				Name: "db.example.org", Address: "[::1]:50051", HealthService: "AgentService", MaxMessage: 4 << 20, TLS: mtls,

@@ -2,6 +2,7 @@ package config
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -21,6 +22,9 @@ const (
 
 // minDisk bounds spool.max_bytes from below where the spool is on disk.
 const minDisk = 1 << 20
+
+// maxNodes bounds cluster.size: each node talks to each other a few times a second.
+const maxNodes = 64
 
 // minTimeout bounds the time of a run from below: less is a slip in the unit, and would fail every run.
 const minTimeout = 10 * time.Millisecond
@@ -108,18 +112,31 @@ var rootSpec = newSpec(append([]key[Config]{
 		field: func(c *Config) any { return &c.Spool.WhenFull },
 	},
 
+	{name: "cluster.enabled", rule: rule{kind: kindBool}, def: false, field: func(c *Config) any { return &c.Cluster.Enabled }},
+	{name: "cluster.name", rule: text(wantName), def: "default", field: func(c *Config) any { return &c.Cluster.Name }},
+	{name: "cluster.node", rule: text(wantNode), def: "", field: func(c *Config) any { return &c.Cluster.Node }},
+	{name: "cluster.listen", rule: text(wantNodeAddress), def: "127.0.0.1:7946", field: func(c *Config) any { return &c.Cluster.Listen }},
+	{name: "cluster.remote", rule: text(wantNodeAddress), def: "127.0.0.1:7947", field: func(c *Config) any { return &c.Cluster.Remote }},
+	{name: "cluster.seeds", rule: rule{kind: kindList, loose: true, want: wantAddress}, field: func(c *Config) any { return &c.Cluster.Seeds }},
+	{name: "cluster.size", rule: rule{kind: kindInt, min: 1, max: maxNodes}, def: int64(3), field: func(c *Config) any { return &c.Cluster.Size }},
+	{
+		name: "cluster.on_minority", rule: oneOf(MinorityStepDown, MinorityKeep), def: MinorityStepDown,
+		field: func(c *Config) any { return &c.Cluster.OnMinority },
+	},
+	{name: "cluster.weight", rule: rule{kind: kindInt, min: 0, max: 100}, def: int64(1), field: func(c *Config) any { return &c.Cluster.Weight }},
+
 	{name: discoveryTable + ".dns", later: true},
 	{name: discoveryTable + ".register", later: true},
-	{name: "cluster", later: true},
-}, append(
-	tlsKeys("tls", func(c *Config) *check.TLS { return &c.TLS }),
-	tlsKeys("core.tls", func(c *Config) *check.TLS { return &c.Core.TLS })...)...,
+}, slices.Concat(
+	tlsKeys("tls", wantTLSMode, func(c *Config) *check.TLS { return &c.TLS }),
+	tlsKeys("core.tls", wantTLSMode, func(c *Config) *check.TLS { return &c.Core.TLS }),
+	tlsKeys(clusterTLS, wantNodeTLSMode, func(c *Config) *check.TLS { return &c.Cluster.TLS }))...,
 ), includeKey, silenceKey, agentsTable, profilesTable, fileSources, httpSources)
 
 // tlsKeys are the keys of an identity.
-func tlsKeys[T any](table string, of func(*T) *check.TLS) []key[T] {
+func tlsKeys[T any](table string, wantMode func(string) string, of func(*T) *check.TLS) []key[T] {
 	return []key[T]{
-		{name: table + ".mode", rule: text(wantTLSMode), def: string(check.TLSNone), field: func(t *T) any { return &of(t).Mode }},
+		{name: table + ".mode", rule: text(wantMode), def: string(check.TLSNone), field: func(t *T) any { return &of(t).Mode }},
 		{name: table + ".cert_file", rule: text(nil), field: func(t *T) any { return &of(t).CertFile }},
 		{name: table + ".key_file", rule: text(nil), field: func(t *T) any { return &of(t).KeyFile }},
 		{name: table + ".ca_file", rule: text(nil), field: func(t *T) any { return &of(t).CAFile }},
@@ -165,7 +182,7 @@ var agentSpec = newSpec(append([]key[agentEntry]{
 	{name: "max_message", rule: rule{kind: kindSize, min: 64 << 10, max: 64 << 20}, def: int64(grpcLimit), field: func(a *agentEntry) any { return &a.MaxMessage }},
 	{name: "profile", rule: text(nil), applied: true, field: func(a *agentEntry) any { return &a.profile }},
 	{name: "disabled", rule: rule{kind: kindBool}, applied: true, field: func(a *agentEntry) any { return &a.disabled }},
-}, tlsKeys("tls", func(a *agentEntry) *check.TLS { return &a.TLS })...), labelsTable, silenceKey, checksTable)
+}, tlsKeys("tls", wantTLSMode, func(a *agentEntry) *check.TLS { return &a.TLS })...), labelsTable, silenceKey, checksTable)
 
 // labelRule is for the value of each label.
 var labelRule = text(wantLabel)

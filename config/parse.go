@@ -1,6 +1,7 @@
 package config
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -43,6 +44,7 @@ func assemble(name string, text []byte, src Source, addresses addressesFunc) Loa
 	reader.read(found)
 	reader.discover(src.Targets)
 	sortAgents(c.Agents)
+	l.cluster(c, os.Hostname)
 	if !l.bad["source_ip"] {
 		c.SourceIP = resolveSource(c.SourceIP, src.Environ, addresses, p)
 	}
@@ -156,11 +158,15 @@ func identityKeys(tls *check.TLS) []struct{ key, value string } {
 
 // checkIdentity reports what does not fit together in an identity whose keys are where the function says.
 func checkIdentity(p *problems, tls *check.TLS, table string, where func(key string) place) {
+	withTLS := `"tls" or "mtls"`
+	if table == clusterTLS {
+		withTLS = `"mtls"`
+	}
 	for _, k := range identityKeys(tls) {
 		switch {
 		case tls.Mode == check.TLSNone && k.value != "":
 			p.at(where(k.key), join(table, k.key),
-				`found %s, but the mode is "none", which uses no TLS; write mode = "tls" or "mtls", or leave this out`, foundText(k.value))
+				`found %s, but the mode is "none", which uses no TLS; write mode = %s, or leave this out`, foundText(k.value), withTLS)
 		case tls.Mode == check.TLSMutual && k.value == "" && k.key != "server_name":
 			p.at(where("mode"), join(table, k.key), `missing: mode "mtls" needs cert_file, key_file and ca_file`)
 		}
@@ -183,6 +189,9 @@ func checkIdentity(p *problems, tls *check.TLS, table string, where func(key str
 // identities name, each once, sorted.
 func (c *Config) TLSFiles() []string {
 	identities := map[check.TLS]bool{c.TLS: true, c.Core.TLS: true}
+	if c.Cluster.Enabled {
+		identities[c.Cluster.TLS] = true
+	}
 	for _, a := range c.Agents {
 		identities[a.TLS] = true
 	}

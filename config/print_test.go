@@ -32,7 +32,7 @@ type fataler interface {
 // masked returns what Print shows of a Config.
 func masked(c *Config) *Config {
 	out := *c
-	for _, s := range []*string{&out.PollerID, &out.Partition, &out.SourceIP, &out.KVStoreID} {
+	for _, s := range []*string{&out.PollerID, &out.Partition, &out.SourceIP, &out.KVStoreID, &out.Cluster.Name, &out.Cluster.Node} {
 		*s = Mask(*s)
 	}
 	out.Disabled, out.Discovery, out.Skipped, out.SkippedTotal = nil, nil, nil, 0 // they are in comments, or not there
@@ -57,6 +57,7 @@ func masked(c *Config) *Config {
 	}
 	maskTLS(&out.TLS)
 	maskTLS(&out.Core.TLS)
+	maskTLS(&out.Cluster.TLS)
 	out.Agents = slices.Clone(c.Agents)
 	for i := range out.Agents {
 		a := *out.Agents[i]
@@ -147,7 +148,25 @@ max_bytes = "1GiB"
 max_age = "168h"
 when_full = "drop_oldest"
 
+[cluster]
+enabled = false
+name = "default"
+node = ""
+listen = "127.0.0.1:7946"
+remote = "127.0.0.1:7947"
+seeds = []
+size = 3
+on_minority = "step_down"
+weight = 1
+
 [tls]
+mode = "none"
+cert_file = ""
+key_file = ""
+ca_file = ""
+server_name = ""
+
+[cluster.tls]
 mode = "none"
 cert_file = ""
 key_file = ""

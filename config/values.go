@@ -39,6 +39,8 @@ type rule struct {
 	paths bool
 	// exact tells of another list that case counts.
 	exact bool
+	// loose tells that a list may be empty, and may have the same twice.
+	loose bool
 	// want says what a string, or each of a list, ought to be; "" if it is.
 	want func(string) string
 	// why is added where a bound is broken.
@@ -168,8 +170,11 @@ func (r *rule) listFromNode(n *node) (any, faults) {
 	return r.list(list)
 }
 
-// list checks a list of strings, which holds at least one and none twice.
+// list checks a list of strings, which holds at least one and none twice, unless it is loose; an empty one is nil.
 func (r *rule) list(list []string) (any, faults) {
+	if len(list) == 0 && r.loose {
+		return []string(nil), nil
+	}
 	if len(list) == 0 {
 		return nil, faultf("found an empty list, want at least one")
 	}
@@ -185,7 +190,7 @@ func (r *rule) list(list []string) (any, faults) {
 		if !r.paths && !r.exact {
 			same = strings.ToLower(s)
 		}
-		if first, twice := seen[same]; twice && s != "" {
+		if first, twice := seen[same]; twice && s != "" && !r.loose {
 			bad = append(bad, elementFault(i, "found %s again, it is already number %d of the list; write it once", foundText(s), first+1)...)
 			continue
 		}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -73,6 +74,42 @@ func wantListen(s string) string {
 func wantPort(port string, least int) string {
 	if n, err := strconv.Atoi(port); err != nil || n < least || n > maxPort || strconv.Itoa(n) != port {
 		return fmt.Sprintf("whose port %s is not a number from %d to %d", foundText(port), least, maxPort)
+	}
+	return ""
+}
+
+// wantNode is for the name of a node of a cluster, which is a part of its actors' addresses; empty is that of the host.
+func wantNode(s string) string {
+	if s == "" {
+		return ""
+	}
+	if strings.Contains(s, "/") {
+		return "want a name without a slash"
+	}
+	return wantName(s)
+}
+
+// wantNodeAddress is for where the other nodes of a cluster reach this one.
+func wantNodeAddress(s string) string {
+	const want = `want the address and the port at which other nodes reach this one, such as "192.0.2.10:7946" or "[2001:db8::10]:7946"`
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return want
+	}
+	ip, err := netip.ParseAddr(host)
+	switch ip = ip.Unmap(); {
+	case err != nil:
+		return want
+	case ip.IsUnspecified():
+		return "which is no address of this host in particular; " + want
+	case ip.Zone() != "" || ip.IsMulticast():
+		return "which means something else to others; " + want
+	}
+	if bad := wantPort(port, 1); bad != "" {
+		return bad
+	}
+	if _, err := netip.ParseAddrPort(s); err != nil { // such as an IPv4 address in brackets
+		return want
 	}
 	return ""
 }
@@ -159,5 +196,14 @@ func wantTLSMode(s string) string {
 	case "spiffe":
 		return "which is not supported yet; want one of " + strings.Join(modes, ", ")
 	}
+	return "want one of " + strings.Join(modes, ", ") + suggestText(s, modes)
+}
+
+// wantNodeTLSMode is for the nodes of a cluster, each of which is the other's server as well as its client.
+func wantNodeTLSMode(s string) string {
+	if mode := check.TLSMode(s); mode == check.TLSMutual || mode == check.TLSNone {
+		return ""
+	}
+	modes := []string{string(check.TLSNone), string(check.TLSMutual)}
 	return "want one of " + strings.Join(modes, ", ") + suggestText(s, modes)
 }

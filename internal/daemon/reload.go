@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/serviceradar/poller/actors"
@@ -172,7 +173,26 @@ func mayReplace(before, cfg *config.Config) error {
 	if a, b := before.Admin.Listen, cfg.Admin.Listen; a != b && portOf(a) != "0" && portOf(a) == portOf(b) {
 		errs = append(errs, fmt.Errorf("admin.listen can't change from %q to %q while the poller runs, because both have the same port: restart it, or choose another port", a, b))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, clusterStays(before, cfg)...)...)
+}
+
+// clusterStays returns an error for each key of [cluster] that can't change while the poller runs.
+func clusterStays(before, cfg *config.Config) []error {
+	if !before.Cluster.Enabled && !cfg.Cluster.Enabled {
+		return nil
+	}
+	var errs []error
+	for _, k := range config.Compare(before, cfg).Keys {
+		switch k.Key {
+		case "cluster.size", "cluster.weight", "cluster.on_minority":
+			continue
+		}
+		if strings.HasPrefix(k.Key, "cluster.") {
+			errs = append(errs, fmt.Errorf("%s can't change from %s to %s while the poller runs, because the other nodes count on it: "+
+				"restart it, or write what it was", k.Key, k.Old, k.New))
+		}
+	}
+	return errs
 }
 
 // portOf returns the port of an address; 0, which is any, if there is none.

@@ -135,6 +135,7 @@ func TestReloadRefuses(t *testing.T) {
 		"another id":    {func(f *written) { f.head = strings.Replace(f.head, `"p"`, `"q"`, 1) }, `poller_id can't change from "p" to "q" while the poller runs`},
 		"another place": {func(f *written) { f.head = strings.Replace(f.head, `"memory"`, `"/var/lib/p"`, 1) }, `state_dir can't change from "memory" to "/var/lib/p"`},
 		"the format":    {func(f *written) { f.more += "[log]\nformat = \"json\"\n" }, `log.format can't change from "auto" to "json"`},
+		"a cluster":     {func(f *written) { f.more += "[cluster]\nenabled = true\nsize = 1\n" }, "cluster.enabled can't change from false to true while the poller runs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(w *world) {
