@@ -2,11 +2,16 @@ package config
 
 import (
 	"errors"
+	"maps"
 	"os"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/serviceradar/poller/internal/check"
 )
 
 // TestNode: a node that has no name is called as its host is, if that is a name for a node.
@@ -98,5 +103,66 @@ tls.ca_file = "ca.pem"
 	c.Cluster.Enabled = true
 	if files := c.TLSFiles(); !slices.Contains(files, "/node.pem") {
 		t.Errorf("the files %q are used, /node.pem is not", files)
+	}
+}
+
+// TestPollingHash: it is that of what nodes have in common, and of nothing else.
+func TestPollingHash(t *testing.T) {
+	t.Parallel()
+	full := string(read(t, "testdata/good/full.toml"))
+	base, _ := mustParse(t, full)
+	if h := base.PollingHash(); len(h) != 16 || strings.Trim(h, "0123456789abcdef") != "" || h == base.Hash() {
+		t.Errorf("hash %q, want 16 hexadecimal digits that are not Hash's", h)
+	}
+	agreed := []string{"partition", "poll.interval", "poll.timeout", "poll.rate", "breaker.failures", "breaker.probe"}
+	for i := range rootSpec.keys {
+		k := &rootSpec.keys[i]
+		if k.later {
+			continue
+		}
+		other := *base
+		field := reflect.ValueOf(k.field(&other)).Elem()
+		field.Set(different(t, field))
+		if differs, want := other.PollingHash() != base.PollingHash(), slices.Contains(agreed, k.name); differs != want {
+			t.Errorf("%s differs, and so does the hash: %v, want %v", k.name, differs, want)
+		}
+	}
+	for what, tt := range map[string]struct {
+		change func(c *Config, a *check.Agent)
+		want   bool // that the hash differs
+	}{
+		"nothing":             {func(*Config, *check.Agent) {}, false},
+		"an agent's name":     {func(_ *Config, a *check.Agent) { a.Name = "x" }, true},
+		"its address":         {func(_ *Config, a *check.Agent) { a.Address = "x:1" }, true},
+		"its health service":  {func(_ *Config, a *check.Agent) { a.HealthService = "x" }, true},
+		"its largest message": {func(_ *Config, a *check.Agent) { a.MaxMessage++ }, true},
+		"its mode of TLS":     {func(_ *Config, a *check.Agent) { a.TLS.Mode = check.TLSNone }, true},
+		"whom it expects":     {func(_ *Config, a *check.Agent) { a.TLS.ServerName = "x" }, true},
+		"its files":           {func(_ *Config, a *check.Agent) { a.TLS.CertFile, a.TLS.KeyFile, a.TLS.CAFile = "a", "b", "c" }, false},
+		"a check":             {func(_ *Config, a *check.Agent) { a.Checks = slices.Clone(a.Checks); a.Checks[0].Details = "x" }, true},
+		"one check less":      {func(_ *Config, a *check.Agent) { a.Checks = a.Checks[1:] }, true},
+		"a label":             {func(c *Config, a *check.Agent) { c.Labels = map[string]map[string]string{a.Name: {"site": "x"}} }, true},
+		"the silences":        {func(c *Config, _ *check.Agent) { c.Silences = nil }, true},
+		"the silences for all": {func(c *Config, _ *check.Agent) {
+			own := maps.Clone(c.Silences)
+			delete(own, "")
+			c.Silences = own
+		}, true},
+		"one agent less":  {func(c *Config, _ *check.Agent) { c.Agents = c.Agents[1:] }, true},
+		"a source":        {func(c *Config, _ *check.Agent) { c.Discovery = []Discovery{{ID: "x"}} }, false},
+		"what is skipped": {func(c *Config, _ *check.Agent) { c.Skipped, c.Disabled = []string{"x"}, []string{"y"} }, false},
+	} {
+		other := *base
+		agent := *base.Agents[0]
+		other.Agents = append([]*check.Agent{&agent}, base.Agents[1:]...)
+		tt.change(&other, &agent)
+		if differs := other.PollingHash() != base.PollingHash(); differs != tt.want {
+			t.Errorf("%s differs, and so does the hash: %v, want %v", what, differs, tt.want)
+		}
+	}
+	inherited, _ := mustParse(t, minimal+"tls = { mode = \"tls\" }\n"+agentText("a"))
+	written, _ := mustParse(t, minimal+agentText("a")+"tls = { mode = \"tls\", ca_file = \"ca.pem\" }\n")
+	if inherited.PollingHash() != written.PollingHash() {
+		t.Error("where the identity is written makes a difference")
 	}
 }

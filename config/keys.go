@@ -52,7 +52,7 @@ var rootSpec = newSpec(append([]key[Config]{
 		name: "poller_id", rule: text(wantName), required: missingPollerID,
 		usage: "who this poller is, to core", field: func(c *Config) any { return &c.PollerID },
 	},
-	{name: "partition", rule: text(wantName), def: "default", field: func(c *Config) any { return &c.Partition }},
+	{name: "partition", rule: text(wantName), def: "default", shared: true, field: func(c *Config) any { return &c.Partition }},
 	{
 		name: "source_ip", rule: text(wantSourceIP), def: sourceAuto,
 		usage: "the address of this poller, to core: auto, an address or a host name", field: func(c *Config) any { return &c.SourceIP },
@@ -89,13 +89,13 @@ var rootSpec = newSpec(append([]key[Config]{
 		field: func(c *Config) any { return &c.Core.Envelope },
 	},
 
-	{name: "poll.interval", rule: duration(time.Second), def: 30 * time.Second, field: func(c *Config) any { return &c.Poll.Interval }},
-	{name: "poll.timeout", rule: duration(minTimeout), def: defaultPollTimeout, field: func(c *Config) any { return &c.Poll.Timeout }},
-	{name: "poll.rate", rule: count(), def: int64(500), field: func(c *Config) any { return &c.Poll.Rate }},
+	{name: "poll.interval", rule: duration(time.Second), def: 30 * time.Second, shared: true, field: func(c *Config) any { return &c.Poll.Interval }},
+	{name: "poll.timeout", rule: duration(minTimeout), def: defaultPollTimeout, shared: true, field: func(c *Config) any { return &c.Poll.Timeout }},
+	{name: "poll.rate", rule: count(), def: int64(500), shared: true, field: func(c *Config) any { return &c.Poll.Rate }},
 	{name: "poll.max_in_flight", rule: count(), def: int64(2048), field: func(c *Config) any { return &c.Poll.MaxInFlight }},
 
-	{name: "breaker.failures", rule: count(), def: int64(5), field: func(c *Config) any { return &c.Breaker.Failures }},
-	{name: "breaker.probe", rule: duration(100 * time.Millisecond), def: 3 * time.Second, field: func(c *Config) any { return &c.Breaker.Probe }},
+	{name: "breaker.failures", rule: count(), def: int64(5), shared: true, field: func(c *Config) any { return &c.Breaker.Failures }},
+	{name: "breaker.probe", rule: duration(100 * time.Millisecond), def: 3 * time.Second, shared: true, field: func(c *Config) any { return &c.Breaker.Probe }},
 
 	{name: "restart.initial", rule: duration(time.Millisecond), def: 100 * time.Millisecond, field: func(c *Config) any { return &c.Restart.Initial }},
 	{name: "restart.max", rule: duration(time.Millisecond), def: 30 * time.Second, field: func(c *Config) any { return &c.Restart.Max }},

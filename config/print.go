@@ -45,6 +45,34 @@ func (c *Config) Hash() string {
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
+// PollingHash returns 16 hexadecimal digits as Hash does, but only of that on which the nodes of a cluster should agree, because an agent may
+// be with any of them: what core, and whoever reads of a check, sees of it must not depend on which node asks. That is
+//   - the agents with their checks, labels and silences, and the silences for all, wherever that is written or was found;
+//   - poll.interval and poll.rate, by which an agent is due at the same time on all nodes, and poll.timeout;
+//   - the breaker, which goes with an agent from node to node;
+//   - the partition, under which core files what is said of an agent.
+//
+// Of an agent's identity it is the mode and the name that is expected, not the files: certificates and keys are a node's own, and so may be
+// where they are. Neither does it cover what else is a node's own: who it is, how much it takes on (poll.max_in_flight, cluster.weight),
+// where it keeps and delivers reports, what it logs.
+func (c *Config) PollingHash() string {
+	sum := sha256.New()
+	out := &printer{Writer: bufio.NewWriter(sum), show: func(_ kind, s string) string { return s }}
+	for i := range rootSpec.keys {
+		if k := &rootSpec.keys[i]; k.shared {
+			out.value(k.name, k.kind, k.field(c))
+		}
+	}
+	out.silences("", c.Silences[""][""])
+	for _, a := range c.Agents {
+		agreed := *a
+		agreed.TLS = check.TLS{Mode: a.TLS.Mode, ServerName: a.TLS.ServerName}
+		out.agent(&agreed, c.Labels[a.Name], c.Silences[a.Name], check.TLS{})
+	}
+	_ = out.Flush() // a hash takes all
+	return hex.EncodeToString(sum.Sum(nil)[:8])
+}
+
 // printer writes TOML, each text as show returns it. Errors are kept by the Writer until Flush.
 type printer struct {
 	*bufio.Writer

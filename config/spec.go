@@ -14,6 +14,8 @@ type key[T any] struct {
 	// applied marks a key that has done all its work when the configuration is loaded: what is in effect is
 	// elsewhere.
 	applied bool
+	// shared marks a key on which the nodes of a cluster should agree.
+	shared bool
 	// later marks a key of a part that is not built yet.
 	later bool
 	// usage is the flag's help text; empty means that there is no flag.
