@@ -75,6 +75,16 @@ func (b *Background) seq(id check.RunID) int {
 // Has tells whether a run of the same check is under way.
 func (b *Background) Has(run *check.Run) bool { return b.checks[nameOf(run)] > 0 }
 
+// AnyResults tells whether runs of results of an agent are under way.
+func (b *Background) AnyResults(agent string) bool {
+	for _, p := range b.runs {
+		if p.Agent.Name == agent && p.Check.HasResults() {
+			return true
+		}
+	}
+	return false
+}
+
 // Len returns how many runs are under way.
 func (b *Background) Len() int { return len(b.runs) }
 

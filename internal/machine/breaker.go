@@ -75,6 +75,16 @@ func NewBreaker(threshold int, state BreakerState) *Breaker {
 	return &Breaker{threshold: threshold, state: state, generation: 1}
 }
 
+// ResumeBreaker returns a breaker that goes on where another node's was, after so many failures in a row: open, or closed.
+func ResumeBreaker(threshold int, open bool, failures int) *Breaker {
+	b := NewBreaker(threshold, Closed)
+	b.failures = failures
+	if open {
+		b.becomeOpen()
+	}
+	return b
+}
+
 // SetThreshold changes how many failures in a row open the breaker, from the next one on.
 func (b *Breaker) SetThreshold(threshold int) { b.threshold = threshold }
 

@@ -40,6 +40,34 @@ func (c *Confirmations) Note(status *check.Status) {
 	c.rows[name] = row
 }
 
+// Rows returns the rows of an agent's checks, by their names; nil if there are none. 255 stands for a row that was long enough.
+func (c *Confirmations) Rows(agent *check.Agent) map[string]uint8 {
+	var rows map[string]uint8
+	for i := range agent.Checks {
+		if row := c.rows[checkName{agent.Name, agent.Checks[i].Name}]; row > 0 {
+			if rows == nil {
+				rows = make(map[string]uint8)
+			}
+			rows[agent.Checks[i].Name] = row
+		}
+	}
+	return rows
+}
+
+// Resume has the rows of an agent's checks be as another node knows them.
+func (c *Confirmations) Resume(agent *check.Agent, rows map[string]uint8) {
+	for i := range agent.Checks {
+		name := checkName{agent.Name, agent.Checks[i].Name}
+		delete(c.rows, name)
+		if row := rows[name.check]; row > 0 && agent.Checks[i].Confirm > 1 {
+			if c.rows == nil {
+				c.rows = make(map[checkName]uint8)
+			}
+			c.rows[name] = row
+		}
+	}
+}
+
 // Retain forgets the checks that it is not told to keep.
 func (c *Confirmations) Retain(keep func(agent, check string) bool) {
 	maps.DeleteFunc(c.rows, func(name checkName, _ uint8) bool { return !keep(name.agent, name.check) })

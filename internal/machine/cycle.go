@@ -18,6 +18,7 @@ type Cycle struct {
 	statuses []check.Status
 	runs     []*pending // by their statuses' places; nil for those that have one
 	missing  expiry     // the others
+	omitted  []int      // places of runs that were not made and have no status either
 	free     []*pending // of runs that have a status, for the next
 	sealed   bool
 	grace    time.Duration
@@ -86,6 +87,19 @@ func (c *Cycle) Fill(status check.Status) bool {
 	return true
 }
 
+// Omit takes a run out that was not made, because it is another node's to make. It returns false, and changes nothing, if
+// the run has a status.
+func (c *Cycle) Omit(id check.RunID) bool {
+	p := c.runs[c.seq(id)]
+	if p == nil {
+		return false
+	}
+	c.missing.remove(p)
+	c.fill(p, check.Status{})
+	c.omitted = append(c.omitted, id.Seq)
+	return true
+}
+
 // fill gives a run that is missing no more its status.
 func (c *Cycle) fill(p *pending, status check.Status) {
 	c.statuses[p.ID.Seq], c.runs[p.ID.Seq] = status, nil
@@ -134,6 +148,13 @@ func (c *Cycle) Forsake(agent, detail string) []check.Run {
 func (c *Cycle) Close(detail string) []check.Status {
 	c.Seal()
 	c.fillMissing(c.missing.where(func(*pending) bool { return true }), detail)
+	if len(c.omitted) > 0 {
+		slices.Sort(c.omitted)
+		for _, seq := range slices.Backward(c.omitted) {
+			c.statuses = slices.Delete(c.statuses, seq, seq+1)
+		}
+		c.omitted = nil
+	}
 	return c.statuses
 }
 

@@ -37,6 +37,11 @@ type View struct {
 	// Leased says that a majority lets this node poll, in this Era; the first is 1.
 	Leased bool
 	Era    uint64
+	// Minority says that there is no majority to let it. It is Leased all the same if it is to go on then.
+	Minority bool
+	// Informed says that a majority has said, in this era, to whom it has given leases. Without that nothing may be started: there may be
+	// nodes that poll of which this one knows nothing.
+	Informed bool
 	// Required are the other nodes that must say of an agent that they don't poll it before this one starts it: those that are alive, and those
 	// whose leases may still hold.
 	Required []NodeID

@@ -41,6 +41,12 @@ type Schedule struct {
 	next     int       // the next slot's place in it
 	before   time.Time // when the cycle began that was yielded before it; zero if there is none
 	runs     int       // how many checks are due in it
+
+	// shared: the grid is one of several nodes. Cycles begin at multiples of the interval since start, and slots are those of so many agents.
+	shared bool
+	of     int
+	// from are agents that are not started in cycles that begin before.
+	from map[string]time.Time
 }
 
 // grid is how cycles are divided.
@@ -87,16 +93,31 @@ type Start struct {
 // NewSchedule spreads agents over slots so that rate of them start each second, faster only if
 // the interval demands it. The first slot is due at start.
 func NewSchedule(agents []*check.Agent, interval time.Duration, rate int, start time.Time) *Schedule {
-	s := &Schedule{grid: *newGrid(agents, interval, rate), start: start, begin: start}
+	s := &Schedule{grid: *newGrid(agents, len(agents), interval, rate), start: start, begin: start}
 	s.runs = s.count()
 	return s
+}
+
+// NewShared returns the schedule of a node that shares agents with others; it has none yet (Adopt). The schedules of all nodes
+// have the same grid: their cycles begin at multiples of the interval since epoch, the first after now, and an agent's place in them is that which
+// it has among all, of which there are so many.
+func NewShared(of int, interval time.Duration, rate int, epoch, now time.Time) *Schedule {
+	s := &Schedule{grid: *newGrid(nil, of, interval, rate), start: epoch, shared: true, of: of, from: make(map[string]time.Time)}
+	s.begin = s.nextBegin(interval, now)
+	s.before = s.begin.Add(-interval)
+	return s
+}
+
+// nextBegin returns the first multiple of an interval since the epoch after now.
+func (s *Schedule) nextBegin(interval time.Duration, now time.Time) time.Time {
+	return s.start.Add(now.Sub(s.start)/interval*interval + interval)
 }
 
 // Replace has other agents started from the next cycle on. The checks that are fresh are due in it in any
 // case: those that were not asked before. With another interval, the next cycle begins a whole number of these
 // after the last one, if that is to come before it would have begun anyway; so nothing waits longer than it would have.
 func (s *Schedule) Replace(agents []*check.Agent, interval time.Duration, rate int, fresh []*check.Check, now time.Time) {
-	g := newGrid(agents, interval, rate)
+	g := newGrid(agents, max(len(agents), s.of), interval, rate)
 	g.fresh = make(map[*check.Check]bool, len(fresh))
 	for _, c := range fresh {
 		g.fresh[c] = true
@@ -147,7 +168,10 @@ func (s *Schedule) adopt(now time.Time) {
 	}
 	if interval := s.replaced.interval; interval != s.interval && !s.before.IsZero() {
 		passed := max(0, now.Sub(s.before)-1)
-		if at := s.before.Add(passed - passed%interval + interval); at.Before(s.begin) {
+		at := s.before.Add(passed - passed%interval + interval)
+		if s.shared {
+			s.begin = s.nextBegin(interval, now)
+		} else if at.Before(s.begin) {
 			s.begin = at
 		}
 	}
@@ -155,14 +179,18 @@ func (s *Schedule) adopt(now time.Time) {
 	s.runs = s.count()
 }
 
-func newGrid(agents []*check.Agent, interval time.Duration, rate int) *grid {
-	length, n := slotPlan(len(agents), interval, rate)
+// newGrid spreads agents over the slots of so many.
+func newGrid(agents []*check.Agent, of int, interval time.Duration, rate int) *grid {
+	length, n := slotPlan(of, interval, rate)
 	g := &grid{interval: interval, slot: length, slots: make([]plan, n), checks: make(map[time.Duration]int)}
 	for i := range g.slots {
 		g.slots[i].always = true
 	}
 	for _, agent := range agents {
-		g.plan(agent, &g.slots[slotOf(agent.Name, n)])
+		if start, any := g.plan(agent); any {
+			slot := &g.slots[slotOf(agent.Name, n)]
+			slot.starts = append(slot.starts, start)
+		}
 	}
 	for _, slot := range g.slots {
 		slices.SortFunc(slot.starts, func(a, b Start) int {
@@ -172,17 +200,19 @@ func newGrid(agents []*check.Agent, interval time.Duration, rate int) *grid {
 	return g
 }
 
-func (g *grid) plan(agent *check.Agent, slot *plan) {
+// plan counts an agent's checks, and returns it with all of them; false if it has none.
+func (g *grid) plan(agent *check.Agent) (Start, bool) {
 	if len(agent.Checks) == 0 {
-		return
+		return Start{}, false
 	}
+	slot := &g.slots[slotOf(agent.Name, len(g.slots))]
 	checks := make([]*check.Check, len(agent.Checks))
 	for i := range agent.Checks {
 		checks[i] = &agent.Checks[i]
 		g.checks[checks[i].Interval]++
 		slot.always = slot.always && checks[i].Interval <= g.interval
 	}
-	slot.starts = append(slot.starts, Start{Agent: agent, Checks: checks})
+	return Start{Agent: agent, Checks: checks}, true
 }
 
 // slotPlan returns how long a slot lasts and how many a cycle has. The last tenth of the interval
@@ -280,11 +310,14 @@ func (s *Schedule) count() int {
 
 func (s *Schedule) starts() []Start {
 	slot := &s.slots[s.next]
-	if slot.always {
+	if slot.always && len(s.from) == 0 {
 		return slot.starts
 	}
 	starts := make([]Start, 0, len(slot.starts))
 	for _, all := range slot.starts {
+		if !s.reached(all.Agent.Name) {
+			continue
+		}
 		if checks := s.dueOf(all.Checks); len(checks) > 0 {
 			starts = append(starts, Start{Agent: all.Agent, Checks: checks})
 		}

@@ -1,0 +1,136 @@
+package machine
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+)
+
+// What a Schedule does that shares its agents with those of other nodes: agents come and go one by one, also within a cycle, and none of
+// their due runs is left out or made twice.
+
+// Adopt has an agent started in its place from now on. From is the begin of the first cycle in which its last owner did not start it, by our clock, to the
+// next half interval; zero if that is not known. It returns the checks that are to be started at once, because they were due meanwhile. If their next turn
+// is nearer than half an interval, it is left out.
+func (s *Schedule) Adopt(agent *check.Agent, from, now time.Time) []*check.Check {
+	s.Drop(agent.Name)
+	s.insert(&s.grid, agent)
+	if s.replaced != nil {
+		s.insert(s.replaced, agent)
+	}
+	s.runs = s.count()
+	begin, due := s.turnOf(agent.Name)
+	if !from.IsZero() {
+		from = s.start.Add(from.Sub(s.start).Round(s.interval))
+		if !from.Before(begin) {
+			s.from[agent.Name] = from
+			return nil
+		}
+	}
+	var missed []*check.Check
+	for i := range agent.Checks {
+		if c := &agent.Checks[i]; from.IsZero() || s.turnedSince(c.Interval, from, begin) {
+			missed = append(missed, c)
+		}
+	}
+	if len(missed) > 0 && due.Sub(now) < s.interval/2 {
+		s.from[agent.Name] = begin.Add(s.interval)
+	}
+	return missed
+}
+
+// Drop has an agent started no more. It returns the begin of the first cycle in which it has not been, by the grid; zero if there is no such agent.
+func (s *Schedule) Drop(name string) time.Time {
+	if s.replaced != nil {
+		remove(s.replaced, name)
+	}
+	from, later := s.from[name], time.Time{}
+	delete(s.from, name)
+	if !remove(&s.grid, name) {
+		return time.Time{}
+	}
+	s.runs = s.count()
+	if later, _ = s.turnOf(name); from.Before(later) {
+		return later
+	}
+	return from
+}
+
+// turnOf returns when an agent's next turn is, and when the cycle begins in which it is.
+func (s *Schedule) turnOf(name string) (begin, due time.Time) {
+	place := slotOf(name, len(s.slots))
+	begin = s.begin
+	if place < s.next {
+		begin = begin.Add(s.interval)
+	}
+	return begin, begin.Add(time.Duration(place) * s.slot)
+}
+
+// NextBegin returns when the cycle begins in which an agent is started next.
+func (s *Schedule) NextBegin(name string) time.Time {
+	begin, _ := s.turnOf(name)
+	if from := s.from[name]; from.After(begin) {
+		return from
+	}
+	return begin
+}
+
+// Deadline returns when a run of an agent must have ended that is started beside its turns: just before its next one.
+func (s *Schedule) Deadline(name string) time.Time {
+	begin, due := s.turnOf(name)
+	return due.Add(s.NextBegin(name).Sub(begin) - runMargin)
+}
+
+// turnedSince tells whether checks with an interval were due in a cycle that began at from or later, and before begin.
+func (s *Schedule) turnedSince(interval time.Duration, from, begin time.Time) bool {
+	number := func(at time.Time) int64 { return int64(at.Add(-s.interval).Sub(s.start) / interval) }
+	return interval <= s.interval || number(from) != number(begin)
+}
+
+// reached tells whether an agent may be started in the cycle.
+func (s *Schedule) reached(name string) bool {
+	from, waits := s.from[name]
+	if waits && s.begin.Before(from) {
+		return false
+	}
+	delete(s.from, name)
+	return true
+}
+
+// insert puts an agent into its slot. What was yielded of it stays as it is.
+func (s *Schedule) insert(g *grid, agent *check.Agent) {
+	start, any := g.plan(agent)
+	if !any {
+		return
+	}
+	slot := &g.slots[slotOf(agent.Name, len(g.slots))]
+	at, _ := find(slot.starts, agent.Name)
+	slot.starts = slices.Insert(slices.Clone(slot.starts), at, start)
+}
+
+// remove takes an agent out of its slot; false if it is not there.
+func remove(g *grid, name string) bool {
+	slot := &g.slots[slotOf(name, len(g.slots))]
+	at, found := find(slot.starts, name)
+	if !found {
+		return false
+	}
+	for _, c := range slot.starts[at].Checks {
+		g.checks[c.Interval]--
+		delete(g.fresh, c)
+	}
+	slot.starts = slices.Delete(slices.Clone(slot.starts), at, at+1)
+	slot.always = !slices.ContainsFunc(slot.starts, func(start Start) bool {
+		return slices.ContainsFunc(start.Checks, func(c *check.Check) bool { return c.Interval > g.interval })
+	})
+	return true
+}
+
+func find(starts []Start, name string) (int, bool) {
+	return slices.BinarySearchFunc(starts, name, func(start Start, name string) int { return strings.Compare(start.Agent.Name, name) })
+}
+
+// Among says of how many agents, on all nodes, those that Replace is given are a part.
+func (s *Schedule) Among(of int) { s.of = of }
