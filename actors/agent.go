@@ -54,6 +54,8 @@ type agent struct {
 	greeting context.CancelFunc
 	// known says that health was told, and that no run has failed for the checker's fault since.
 	known bool
+	// era is that of the lease under which its runs are made; 0 without a cluster.
+	era uint64
 	// retiring: it is not configured any more, and says so to root when its runs are settled.
 	retiring bool
 	probing
@@ -113,9 +115,12 @@ func runsSeldom(spec *check.Agent) bool {
 
 func (a *agent) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		a.lookAround()
 	case *actor.Stopping:
 		a.stop()
 	case runChecks:
+		a.era = m.era
 		a.run(m.runs)
 	case *answered:
 		if m.incarnation == a.incarnation {
@@ -140,7 +145,29 @@ func (a *agent) Receive(ctx actor.Context) {
 	case retire:
 		a.retiring = true
 		a.leave()
+	case yieldTo:
+		a.yield()
 	}
+}
+
+// resume goes on where another node's actor was.
+func (a *agent) resume(h *handOver) {
+	a.breaker = machine.ResumeBreaker(a.env.config().Breaker.Failures, h.open, h.failures)
+	a.cause = h.cause
+}
+
+// lookAround looks for a checker that was lost when the agent was another node's.
+func (a *agent) lookAround() {
+	if a.breaker.State() == machine.Open {
+		a.breakerMoved(machine.Closed, "as the node found that polled it before: "+a.cause)
+	}
+}
+
+// yield ends as retire does, and says how the breaker is.
+func (a *agent) yield() {
+	a.env.send(a.env.member, breakerTold{agent: a.spec.Name, open: a.breaker.State() != machine.Closed, failures: a.breaker.Failures(), cause: a.cause})
+	a.retiring = true
+	a.leave()
 }
 
 func (a *agent) stop() {
@@ -241,9 +268,14 @@ func (a *agent) ask(run check.Run, permit machine.Permit) {
 	client := a.client
 	ctx := a.busy[run.Check.Name].until(a.env.ctx, run.Deadline)
 	m := &answered{incarnation: a.incarnation, run: run, permit: permit}
+	era := a.era
 	client.calls.Add(1)
 	a.env.call(a.self, func() any {
 		defer client.calls.Done()
+		if era > 0 && !a.env.cluster.Holds(era) { // the last look before the checker hears of it
+			m.unmade = true
+			return m
+		}
 		began := time.Now()
 		m.given = run.Deadline.Sub(began)
 		if run.Check.HasResults() {
@@ -263,6 +295,12 @@ func (a *agent) ask(run check.Run, permit machine.Permit) {
 }
 
 func (a *agent) answered(m *answered) {
+	if m.unmade {
+		a.breaker.Report(m.permit, machine.Untold)
+		a.env.send(a.env.poller, settled{status: check.Status{ID: m.run.ID, Agent: m.run.Agent, Check: m.run.Check}, unmade: true})
+		a.end(m.run)
+		return
+	}
 	status := m.run.Answered(m.answer, m.took)
 	status.Fail(m.unmet)
 	if m.err != nil {

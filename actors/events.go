@@ -198,3 +198,36 @@ type Reloaded struct {
 
 // ReloadFailed says: there are new settings that can't be used; the present ones stay.
 type ReloadFailed struct{ Err error }
+
+// Adopted says: this node polls these agents from now on; Given of them were handed over by other nodes, the others nobody polled.
+type Adopted struct{ Agents, Given int }
+
+// HandedOver says: these agents are other nodes' from now on.
+type HandedOver struct{ Agents []string }
+
+// Suspended says: this node polls nothing until it has asked the others again, because its lease was lost.
+type Suspended struct{ Agents int }
+
+// Ordered says: another node told this one to do something; Refused is why it does not, or empty.
+type Ordered struct{ By, What, Refused string }
+
+// RemoteRefused says: something came to the port of remoting that is no node's; Total counts them.
+type RemoteRefused struct {
+	What  string
+	Total uint64
+}
+
+// EnvelopeUnknown says: another node sends what this one does not know, and ignores; Total counts them.
+type EnvelopeUnknown struct {
+	Kind, Version uint32
+	Total         uint64
+}
+
+// Doubled says: another node polled an agent while this one did, so many times.
+type Doubled struct {
+	Agent string
+	Runs  int
+}
+
+// ClusterChanged says: nodes came or went, or changed their configurations, or this one gained or lost its lease.
+type ClusterChanged struct{ View *machine.View }

@@ -32,18 +32,23 @@ func (p *poller) lane(c *check.Check) *machine.Lane {
 func (p *poller) lanes() [2]*machine.Lane { return [2]*machine.Lane{p.statuses, p.results} }
 
 func (p *poller) send(b machine.Batch, now time.Time) {
+	if !p.ledger.mayPoll(p.env) {
+		p.unmake(b)
+		p.release(b.Runs)
+		return
+	}
 	for i := range b.Runs {
 		run := &b.Runs[i]
 		if deadline := now.Add(run.Check.Timeout); deadline.Before(run.Deadline) {
 			run.Deadline = deadline
 		}
-		if run.Check.HasResults() {
+		if run.ID.Cycle == machine.NoCycle {
 			p.ledger.background.Begin(run.ID, run.Deadline)
 		} else if cycle, ok := p.ledger.cycle(run.ID.Cycle); ok {
 			cycle.SetDeadline(run.ID, run.Deadline)
 		}
 	}
-	p.env.send(p.agents[b.Agent.Name], runChecks{runs: b.Runs})
+	p.env.send(p.agents[b.Agent.Name], runChecks{runs: b.Runs, era: p.ledger.leased()})
 }
 
 // startWaiting starts what waited and need not any more: results from where it is known by now, and

@@ -36,6 +36,8 @@ type ledger struct {
 	noted         *machine.Cycle
 	// falls counts, for each agent, the failures after which its runs were filled in.
 	falls map[string]int
+	// share is what this node has of its cluster's agents; nil without a cluster.
+	*share
 	// untaken are the reports that the reporter has not confirmed, oldest first.
 	untaken []report
 	// reports counts reports, for their ids.

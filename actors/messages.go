@@ -15,11 +15,17 @@ type (
 	// tick: the poller's timer → poller. Something may be due.
 	tick struct{}
 	// runChecks: poller → agent. Run these now; each comes back as settled.
-	runChecks struct{ runs []check.Run }
-	// settled: agent → poller. A run has its status; one of results may have nothing to report.
+	// Era is that of the lease under which they are made; 0 without a cluster.
+	runChecks struct {
+		runs []check.Run
+		era  uint64
+	}
+	// settled: agent → poller. A run has its status; one of results may have nothing to report. Unmade says that it was not
+	// made, because the lease does not hold any more.
 	settled struct {
 		status  check.Status
 		nothing bool
+		unmade  bool
 	}
 	// agentDown: root → poller. The agent can't answer until agentUp.
 	agentDown struct {
@@ -70,6 +76,32 @@ type (
 	}
 )
 
+type (
+	// adopt: member → root → poller. These agents are to be polled here from now on, under the lease of the era.
+	adopt struct {
+		era    uint64
+		agents []adopted
+	}
+	// suspend: member → poller. The lease is lost: start nothing more until adopt.
+	suspend struct{}
+	// yield: member → poller. Give these agents up; what is known of each comes to member as yielded.
+	yield struct{ agents []string }
+	// yielded: poller → member. What is known of an agent that is given up, but for its breaker.
+	yielded struct{ handOver handOver }
+	// yieldTo: poller → agent. As retire; say breakerTold first.
+	yieldTo struct{}
+	// given: poller → root. An agent is not polled here any more; it retires.
+	given struct{ agent string }
+	// dismissed: member → root. Suspended agents that are not to be polled here again.
+	dismissed struct{ agents []string }
+)
+
+// adopted is an agent that a node polls from now on; given says that there is a handOver of another node.
+type adopted struct {
+	handOver
+	given bool
+}
+
 // waiter is somebody who waits for the outcome of a reload; nil if nobody does. It has room for one.
 type waiter chan<- error
 
@@ -83,6 +115,7 @@ type (
 		err         error
 		unmet       string // what the answer does not meet, as Unmet of the run has it
 		asked       bool   // the call ended, and did not panic
+		unmade      bool   // the lease did not hold any more
 		took        time.Duration
 		given       time.Duration // how long it was until the deadline
 	}

@@ -45,7 +45,7 @@ func newPoller(e *env, self *actor.PID, l *ledger, down map[string]bool, falls m
 		statuses: machine.NewLane(l.config.Poll.MaxInFlight),
 		results:  machine.NewLane(l.config.Poll.MaxInFlight),
 	}
-	p.know(l.config.Agents)
+	p.know(l.agents(l.config.Agents))
 	return p
 }
 
@@ -67,6 +67,9 @@ func (p *poller) Receive(ctx actor.Context) {
 	case *actor.Started:
 		p.inherit()
 		p.reconfigure(time.Now())
+		if p.ledger.share != nil {
+			p.env.send(p.env.member, pollerUp{})
+		}
 	case reconfigured:
 		p.reconfigure(time.Now())
 	case tick:
@@ -86,6 +89,13 @@ func (p *poller) Receive(ctx actor.Context) {
 		p.sendReports(now)
 		p.startWaiting(now)
 		p.leave(now)
+	case adopt:
+		p.adopt(m, time.Now())
+	case suspend:
+		p.suspend()
+		p.advance(time.Now())
+	case yield:
+		p.yield(m, time.Now())
 	case drain:
 		p.drain(m.by, time.Now())
 	case *actor.Stopping:
@@ -137,6 +147,7 @@ func (p *poller) advance(now time.Time) {
 		}
 		p.startSlot(slot, now)
 	}
+	p.startMissed(now)
 	p.startWaiting(now) // settles what waited too long, so that only what was sent can expire
 	for _, c := range p.ledger.open {
 		p.release(c.Expire(now, stalled))
@@ -154,9 +165,10 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 	if !ok { // it is the first slot, or a predecessor failed at that
 		cycle = p.openCycle(slot, now)
 	}
+	mayPoll := p.ledger.mayPoll(p.env)
 	for _, start := range slot.Starts {
-		if p.agents[start.Agent.Name] == nil {
-			continue // it is not configured any more
+		if p.agents[start.Agent.Name] == nil || !mayPoll {
+			continue // it is not configured any more, or not ours to poll
 		}
 		b := machine.Batch{Agent: start.Agent, Runs: make([]check.Run, 0, len(start.Checks)), Latest: p.ledger.schedule.Latest(slot)}
 		for _, c := range start.Checks {
@@ -221,11 +233,16 @@ func (p *poller) settled(m settled, now time.Time) {
 		return
 	}
 	filled := false
-	if m.nothing {
+	switch {
+	case m.unmade:
+		p.omit(&check.Run{ID: m.status.ID})
+		filled = true
+	case m.nothing:
 		if filled = p.ledger.background.End(m.status.ID); filled {
 			p.ledger.nothingNew(&m.status)
 		}
-	} else {
+	default:
+		m.status.Minority = p.ledger.share != nil && p.env.cluster.Minority()
 		filled = p.fill(m.status)
 	}
 	if !filled {
@@ -388,6 +405,9 @@ func (p *poller) arm(now time.Time) {
 		if at, ok := lane.NextOverdue(); ok && at.Before(next) {
 			next = at
 		}
+	}
+	if p.ledger.share != nil && len(p.ledger.missed) > 0 && p.ledger.catchUp.Before(next) {
+		next = p.ledger.catchUp
 	}
 	p.wait(now, next.Sub(now))
 }

@@ -45,17 +45,11 @@ func (r *root) reconfigure(ctx actor.Context, m reconfigure) {
 		c := r.children[agentPrefix+spec.Name]
 		kept := c != nil
 		switch {
-		case !kept:
+		case r.env.cluster != nil && (!kept || c.gone):
+			continue // it is another node's, or yet to be found whose
+		case !kept || c.gone:
 			event.Added = append(event.Added, spec.Name)
-			r.adoptAgent(ctx, spec)
-			r.env.send(r.env.poller, agentUp{name: spec.Name}) // a namesake may have gone down
-		case c.gone:
-			event.Added = append(event.Added, spec.Name)
-			c.gone = false
-			if c.leaving {
-				r.tellDown(c, "the agent was removed from the configuration and added again just now")
-			}
-			r.respec(c, spec)
+			r.employ(ctx, spec, nil)
 		case c.spec != spec:
 			event.Changed = append(event.Changed, spec.Name)
 			r.respec(c, spec)
@@ -77,9 +71,30 @@ func (r *root) reconfigure(ctx actor.Context, m reconfigure) {
 		}
 	}
 	r.env.send(r.env.poller, reconfigured{})
+	if r.env.cluster != nil {
+		r.env.send(r.env.member, reconfigured{})
+	}
 	r.sendHomeIdle(ctx)
 	r.env.Observe(event)
 	tell(m.waiters, m.err)
+}
+
+// employ has an agent that there is not, or that is about to go.
+func (r *root) employ(ctx actor.Context, spec *check.Agent, given *handOver) {
+	c := r.children[agentPrefix+spec.Name]
+	if c == nil {
+		r.adoptAgent(ctx, spec, given)
+		r.env.send(r.env.poller, agentUp{name: spec.Name}) // a namesake may have gone down
+		return
+	}
+	if !c.gone {
+		return
+	}
+	c.gone = false
+	if c.leaving {
+		r.tellDown(c, "the agent was removed and added again just now")
+	}
+	r.respec(c, spec)
 }
 
 // respec has an agent be another. If it is down, it will be when it is started again.
@@ -187,7 +202,7 @@ func (p *poller) reconfigure(now time.Time) {
 	before, cfg := p.ledger.config, p.env.config()
 	if before != cfg {
 		gone := p.agents
-		p.know(cfg.Agents)
+		p.know(p.ledger.agents(cfg.Agents))
 		p.dismiss(gone)
 		p.ledger.follow(cfg, now)
 		for _, lane := range p.lanes() {
@@ -217,7 +232,11 @@ func (p *poller) dismiss(known map[string]*actor.PID) {
 
 // follow has the schedule follow another configuration from the next cycle on.
 func (l *ledger) follow(cfg *config.Config, now time.Time) {
-	l.schedule.Replace(cfg.Agents, cfg.Poll.Interval, cfg.Poll.Rate, fresh(l.config.Agents, cfg.Agents), now)
+	agents := l.agents(cfg.Agents)
+	if l.share != nil {
+		l.schedule.Among(len(cfg.Agents))
+	}
+	l.schedule.Replace(agents, cfg.Poll.Interval, cfg.Poll.Rate, fresh(l.config.Agents, agents), now)
 	l.config = cfg
 	configured, confirmed := make(map[sequenceKey]bool), make(map[sequenceKey]bool)
 	for _, a := range cfg.Agents {

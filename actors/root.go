@@ -78,6 +78,12 @@ func (r *root) Receive(ctx actor.Context) {
 		r.reconfigure(ctx, m)
 	case retired:
 		r.retired(ctx, m)
+	case adopt:
+		r.adoptAll(ctx, m)
+	case given:
+		r.giveUp(ctx, m.agent)
+	case dismissed:
+		r.dismiss(ctx, m.agents)
 	case stop:
 		r.beginStop(ctx, m)
 	case drained:
@@ -97,12 +103,18 @@ func (r *root) Receive(ctx actor.Context) {
 
 func (r *root) start(ctx actor.Context) {
 	cfg := r.env.config()
-	r.ledger = newLedger(machine.NewSchedule(cfg.Agents, cfg.Poll.Interval, cfg.Poll.Rate, time.Now()), r.env.State)
-	r.ledger.config = cfg
 	r.adopt(ctx, reporterName, func(n uint64) actor.Actor { return newReporter(r.env, n, r.env.reporter) })
-	for _, agent := range cfg.Agents {
-		r.adoptAgent(ctx, agent)
+	if r.env.cluster != nil {
+		r.ledger = newLedger(machine.NewShared(len(cfg.Agents), cfg.Poll.Interval, cfg.Poll.Rate, r.env.epoch, time.Now()), r.env.State)
+		r.ledger.share = &share{held: make(map[string]bool), left: make(map[string]time.Time), since: make(map[string]time.Time)}
+		r.adopt(ctx, memberName, func(n uint64) actor.Actor { return newMember(r.env, n, r.env.member) })
+	} else {
+		r.ledger = newLedger(machine.NewSchedule(cfg.Agents, cfg.Poll.Interval, cfg.Poll.Rate, time.Now()), r.env.State)
+		for _, agent := range cfg.Agents {
+			r.adoptAgent(ctx, agent, nil)
+		}
 	}
+	r.ledger.config = cfg
 	r.adopt(ctx, pollerName, func(uint64) actor.Actor {
 		return newPoller(r.env, r.env.poller, r.ledger, maps.Clone(r.down), maps.Clone(r.falls), r.drainBy())
 	})
@@ -117,9 +129,16 @@ func (r *root) adopt(ctx actor.SpawnerContext, name string, produce func(incarna
 	r.spawn(ctx, c)
 }
 
-func (r *root) adoptAgent(ctx actor.SpawnerContext, spec *check.Agent) {
+// adoptAgent starts an agent's actor; given is what another node knows of it, or nil.
+func (r *root) adoptAgent(ctx actor.SpawnerContext, spec *check.Agent, given *handOver) {
 	c := &child{name: agentPrefix + spec.Name, spec: spec, restarts: machine.NewRestarts(r.env.restartPolicy())}
-	c.produce = func(n uint64) actor.Actor { return newAgent(r.env, n, r.env.pid(c.name), c.spec, c.again) }
+	c.produce = func(n uint64) actor.Actor {
+		a := newAgent(r.env, n, r.env.pid(c.name), c.spec, c.again)
+		if given != nil && !c.again {
+			a.resume(given)
+		}
+		return a
+	}
 	r.children[c.name] = c
 	r.spawn(ctx, c)
 }

@@ -19,11 +19,13 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/asynkron/protoactor-go/remote"
 	cmap "github.com/orcaman/concurrent-map"
 
 	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/wire"
+	pb "github.com/serviceradar/poller/proto/cluster"
 )
 
 // Checker is the client of one agent's checker. It is used by many goroutines at once; its calls
@@ -88,6 +90,8 @@ type Options struct {
 	// State is what the spool kept of the states of earlier processes; nil if nothing.
 	State   map[string]string
 	Observe Observer
+	// Sharing makes this one node of a cluster; nil without one.
+	Sharing *Sharing
 	// Log takes what the framework itself logs.
 	Log *slog.Logger
 }
@@ -106,8 +110,9 @@ type Settings struct {
 type System struct {
 	env     *env
 	begin   sync.Once
-	stopped chan struct{} // closed when root has stopped
-	ended   chan struct{} // closed when the calls have ended, too
+	stopped chan struct{}  // closed when root has stopped
+	ended   chan struct{}  // closed when the calls have ended, too
+	remote  *remote.Remote // nil without a cluster
 }
 
 // env is what all actors share; nothing in it changes but the settings.
@@ -123,7 +128,13 @@ type env struct {
 	system   *actor.ActorSystem
 	// root, poller and reporter are where messages to them go, running or not. A PID remembers
 	// its actor, so these are kept.
-	root, poller, reporter, watcher *actor.PID
+	root, poller, reporter, watcher, member *actor.PID
+	// cluster is nil without one; epoch, obey and shares go with it.
+	cluster Cluster
+	epoch   time.Time
+	obey    func(what string) error
+	post    func(remote string, envelope *pb.Envelope)
+	shares  *shares
 	// turn is full while a call reads the spool's oldest report, delivers it or lets it go: one at a time, also
 	// when the reporter was restarted while its predecessor's is under way.
 	turn chan struct{}
@@ -144,6 +155,7 @@ const (
 	pollerName   = "poller"
 	reporterName = "reporter"
 	watcherName  = "watcher"
+	memberName   = "member"
 	agentPrefix  = "agent/"
 )
 
@@ -171,8 +183,16 @@ func Start(o Options) (*System, error) {
 			o.Observe(DeadLetter{To: d.PID.GetId(), Type: fmt.Sprintf("%T", d.Message)})
 		}
 	})
-	e.root, e.poller, e.reporter, e.watcher = e.system.NewLocalPID(rootName), e.pid(pollerName), e.pid(reporterName), e.pid(watcherName)
 	s := &System{env: e, stopped: make(chan struct{}), ended: make(chan struct{})}
+	if o.Sharing != nil {
+		if err := s.share(o.Sharing); err != nil {
+			cancel()
+			e.workers.close()
+			return nil, err
+		}
+	}
+	e.root, e.poller, e.reporter, e.watcher = e.system.NewLocalPID(rootName), e.pid(pollerName), e.pid(reporterName), e.pid(watcherName)
+	e.member = e.pid(memberName)
 	props := actor.PropsFromProducer(func() actor.Actor { return newRoot(e, s.stopped) }, actor.WithDispatcher(&e.workers))
 	if _, err := e.system.Root.SpawnNamed(props, rootName); err != nil {
 		cancel()
@@ -225,6 +245,9 @@ func (s *System) awaitEnd() {
 	<-s.stopped
 	s.env.cancel()
 	s.env.calls.Wait()
+	if s.remote != nil {
+		s.remote.Shutdown(false)
+	}
 	s.env.system.Shutdown()
 	s.env.workers.close()
 	close(s.ended)

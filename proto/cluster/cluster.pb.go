@@ -553,7 +553,9 @@ type HandOver struct {
 	// Sequences say where results of its checks stand.
 	Sequences []*Sequence `protobuf:"bytes,6,rep,name=sequences,proto3" json:"sequences,omitempty"`
 	// Rows are what is being confirmed.
-	Rows          []*Row `protobuf:"bytes,7,rep,name=rows,proto3" json:"rows,omitempty"`
+	Rows []*Row `protobuf:"bytes,7,rep,name=rows,proto3" json:"rows,omitempty"`
+	// Since is, as From, the begin of the first cycle in which the sender has started it.
+	Since         int64 `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -635,6 +637,13 @@ func (x *HandOver) GetRows() []*Row {
 		return x.Rows
 	}
 	return nil
+}
+
+func (x *HandOver) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
 }
 
 // Sequence says how far the results of a check have been reported.
@@ -1037,7 +1046,7 @@ const file_cluster_cluster_proto_rawDesc = "" +
 	"\x03era\x18\x02 \x01(\x04R\x03era\x12\x14\n" +
 	"\x05round\x18\x03 \x01(\x04R\x05round\x12\x12\n" +
 	"\x04free\x18\x04 \x03(\tR\x04free\x12'\n" +
-	"\x05given\x18\x05 \x03(\v2\x11.cluster.HandOverR\x05given\"\xcd\x01\n" +
+	"\x05given\x18\x05 \x03(\v2\x11.cluster.HandOverR\x05given\"\xe3\x01\n" +
 	"\bHandOver\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x12\n" +
@@ -1045,7 +1054,8 @@ const file_cluster_cluster_proto_rawDesc = "" +
 	"\bfailures\x18\x04 \x01(\rR\bfailures\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\tR\x05cause\x12/\n" +
 	"\tsequences\x18\x06 \x03(\v2\x11.cluster.SequenceR\tsequences\x12 \n" +
-	"\x04rows\x18\a \x03(\v2\f.cluster.RowR\x04rows\"6\n" +
+	"\x04rows\x18\a \x03(\v2\f.cluster.RowR\x04rows\x12\x14\n" +
+	"\x05since\x18\b \x01(\x03R\x05since\"6\n" +
 	"\bSequence\x12\x14\n" +
 	"\x05check\x18\x01 \x01(\tR\x05check\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"1\n" +

@@ -1,0 +1,250 @@
+package actors
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/machine"
+)
+
+// In a cluster each node polls a part of the agents, which changes while it runs: member says which, root has an actor for each of them, and
+// the poller starts their checks. What the poller does about it is here.
+
+// catchUpEvery is how long the poller waits between the runs that were due while nobody made them: so they are spread, as others are.
+const catchUpEvery = 20 * time.Millisecond
+
+// handOver is what one node tells another of an agent that it polls no more.
+type handOver struct {
+	agent string
+	// from is the begin of the first cycle in which the agent was not started, by this node's clock; zero if that is not known.
+	from time.Time
+	// since is the same of the first cycle in which it was.
+	since time.Time
+	// open, failures and cause are the breaker's.
+	open      bool
+	failures  int
+	cause     string
+	sequences []check.Sequence
+	rows      map[string]uint8 // what is being confirmed, by checks' names
+}
+
+// share is what the ledger keeps of the agents that are this node's.
+type share struct {
+	// era is that of the lease under which they are polled; 0 if they are not.
+	era uint64
+	// held are their names.
+	held map[string]bool
+	// left says of agents that were held when they would have been started next.
+	left map[string]time.Time
+	// since says of agents that are held when they were started first.
+	since map[string]time.Time
+	// missed are checks that were due while nobody made them, and catchUp when some of them are started next.
+	missed  []machine.Start
+	catchUp time.Time
+}
+
+// agents returns those of a configuration that are this node's.
+func (l *ledger) agents(all []*check.Agent) []*check.Agent {
+	if l.share == nil {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(a *check.Agent) bool { return !l.held[a.Name] })
+}
+
+// leased returns the era of the lease under which is polled; 0 without a cluster.
+func (l *ledger) leased() uint64 {
+	if l.share == nil {
+		return 0
+	}
+	return l.era
+}
+
+// mayPoll tells whether runs may be made now: in a cluster the lease has to hold.
+func (l *ledger) mayPoll(e *env) bool { return l.share == nil || e.cluster.Holds(l.era) }
+
+// adopt polls agents from now on.
+func (p *poller) adopt(m adopt, now time.Time) {
+	l := p.ledger
+	l.era = m.era
+	for _, a := range m.agents {
+		if l.held[a.agent] && !a.given {
+			continue
+		}
+		at, known := slices.BinarySearchFunc(l.config.Agents, a.agent, func(s *check.Agent, name string) int { return strings.Compare(s.Name, name) })
+		if !known {
+			continue // it was removed meanwhile, as member will see
+		}
+		spec := l.config.Agents[at]
+		l.held[a.agent] = true
+		p.agents[a.agent] = p.env.pid(agentPrefix + a.agent)
+		from := a.from
+		left, was := l.left[a.agent]
+		if a.given {
+			l.resume(spec, &a.handOver)
+			if runs := left.Sub(a.since).Round(l.config.Poll.Interval) / l.config.Poll.Interval; was && !a.since.IsZero() && runs > 0 {
+				p.env.Observe(Doubled{Agent: a.agent, Runs: int(runs)})
+			}
+		} else {
+			from = left
+		}
+		delete(l.left, a.agent)
+		if checks := l.schedule.Adopt(spec, from, now); len(checks) > 0 {
+			l.missed = append(l.missed, machine.Start{Agent: spec, Checks: checks})
+		}
+		l.since[a.agent] = l.schedule.NextBegin(a.agent)
+	}
+	p.advance(now)
+}
+
+// resume goes on where another node stood with an agent.
+func (l *ledger) resume(spec *check.Agent, h *handOver) {
+	for _, s := range h.sequences {
+		l.sequences[sequenceKey{s.Agent, s.Check}] = s.Value
+	}
+	l.confirmations.Resume(spec, h.rows)
+}
+
+// suspend starts nothing more until the agents are adopted again. What is under way may end.
+func (p *poller) suspend() {
+	l := p.ledger
+	l.era = 0
+	for name := range l.held {
+		l.left[name] = l.schedule.Drop(name)
+	}
+	clear(l.held)
+	clear(p.agents)
+	clear(l.owed)
+	l.missed = nil
+	for _, lane := range p.lanes() {
+		for _, b := range lane.Remove(func(machine.Batch) bool { return true }) {
+			p.unmake(b)
+		}
+	}
+}
+
+// yield gives agents up, but for those of which results are under way: they are asked for again.
+func (p *poller) yield(m yield, now time.Time) {
+	for _, name := range m.agents {
+		switch {
+		case !p.ledger.held[name]: // a predecessor gave it up, and may not have said so
+			p.env.send(p.env.member, yielded{handOver: handOver{agent: name, from: p.ledger.left[name]}})
+		case p.hasResultsUnderWay(name):
+			continue
+		default:
+			p.env.send(p.env.member, yielded{handOver: p.leaveTo(name)})
+		}
+		p.env.send(p.env.root, given{agent: name})
+		p.env.send(p.env.pid(agentPrefix+name), yieldTo{})
+	}
+	p.closeCycles(now)
+}
+
+// leaveTo starts an agent's checks no more, and returns what is known of it.
+func (p *poller) leaveTo(name string) handOver {
+	l := p.ledger
+	h := handOver{agent: name, since: l.since[name], from: l.schedule.Drop(name)}
+	delete(l.since, name)
+	for _, lane := range p.lanes() {
+		for _, b := range lane.Remove(func(b machine.Batch) bool { return b.Agent.Name == name }) {
+			if begin := p.unmake(b); begin.Before(h.from) {
+				h.from = begin
+			}
+		}
+	}
+	l.missed = slices.DeleteFunc(l.missed, func(s machine.Start) bool {
+		if s.Agent.Name != name {
+			return false
+		}
+		h.from = h.from.Add(-l.config.Poll.Interval) // the new owner makes up for it
+		return true
+	})
+	for _, spec := range l.config.Agents {
+		if spec.Name != name {
+			continue
+		}
+		h.rows = l.confirmations.Rows(spec)
+		for i := range spec.Checks {
+			if value := l.sequences[sequenceKey{name, spec.Checks[i].Name}]; value != "" {
+				h.sequences = append(h.sequences, check.Sequence{Agent: name, Check: spec.Checks[i].Name, Value: value})
+			}
+		}
+	}
+	delete(l.held, name)
+	delete(p.agents, name)
+	l.left[name] = h.from
+	return h
+}
+
+// hasResultsUnderWay tells whether results of an agent are being asked for, or are not safe yet.
+func (p *poller) hasResultsUnderWay(name string) bool {
+	for key := range p.ledger.pending {
+		if key.agent == name {
+			return true
+		}
+	}
+	for key := range p.ledger.owed {
+		if key.agent == name {
+			return true
+		}
+	}
+	return p.ledger.background.AnyResults(name)
+}
+
+// unmake takes runs out that were not begun, and are another node's to make. It returns when their cycle began.
+func (p *poller) unmake(b machine.Batch) (begin time.Time) {
+	for _, run := range b.Runs {
+		begin = p.omit(&run)
+	}
+	return begin
+}
+
+// omit takes a run out that was not made.
+func (p *poller) omit(run *check.Run) (begin time.Time) {
+	if run.ID.Cycle == machine.NoCycle {
+		p.ledger.background.End(run.ID)
+		return run.Due.Add(-p.ledger.config.Poll.Interval)
+	}
+	if cycle, ok := p.ledger.cycle(run.ID.Cycle); ok {
+		cycle.Omit(run.ID)
+		return cycle.Begin()
+	}
+	return run.Due
+}
+
+// startMissed starts some of the checks that were due while nobody made them.
+func (p *poller) startMissed(now time.Time) {
+	if p.ledger.share == nil || len(p.ledger.missed) == 0 || now.Before(p.ledger.catchUp) {
+		return
+	}
+	p.ledger.catchUp = now.Add(catchUpEvery)
+	cfg := p.ledger.config
+	perSecond := max(float64(cfg.Poll.Rate), float64(len(cfg.Agents))/cfg.Poll.Interval.Seconds())
+	n := min(len(p.ledger.missed), 1+int(perSecond*catchUpEvery.Seconds()))
+	starts := p.ledger.missed[:n:n]
+	p.ledger.missed = p.ledger.missed[n:]
+	for _, start := range starts {
+		p.startAside(start, now)
+	}
+}
+
+// startAside starts checks outside of their turns. No cycle waits for them; their statuses go into the next to close.
+func (p *poller) startAside(start machine.Start, now time.Time) {
+	if p.agents[start.Agent.Name] == nil || !p.ledger.mayPoll(p.env) {
+		return
+	}
+	b := machine.Batch{Agent: start.Agent, Latest: p.ledger.schedule.Deadline(start.Agent.Name)}
+	for _, c := range start.Checks {
+		run := check.Run{Agent: start.Agent, Check: c, Due: now, Deadline: b.Latest}
+		if c.HasResults() {
+			p.startResults(run, now)
+			continue
+		}
+		b.Runs = append(b.Runs, p.ledger.background.Add(run))
+		b.Need = max(b.Need, need(c))
+	}
+	if len(b.Runs) > 0 {
+		p.start(b, now)
+	}
+}
