@@ -1,0 +1,11 @@
+//go:build !linux
+
+package cluster
+
+import (
+	"net"
+	"time"
+)
+
+// boundUnacked is Linux's alone. Elsewhere a dead connection ends when its buffer is full and a write takes too long.
+func boundUnacked(*net.TCPConn, time.Duration) {}
