@@ -15,8 +15,8 @@ const (
 	mostQueued = 256
 	// tooOld is the age from which a packet is not sent any more: an old ping or beat says nothing that is still true.
 	tooOld = 500 * time.Millisecond
-	// dialTimeout is how long a connection may take to come about.
-	dialTimeout = 500 * time.Millisecond
+	// dialTimeout is how long a connection may take to come about, on machines that are busy.
+	dialTimeout = time.Second
 	// writeTimeout is how long a packet may take to get into the kernel's buffer.
 	writeTimeout = time.Second
 	// dialAgain is the first delay after a connection failed, maxDialAgain the longest.

@@ -1,4 +1,3 @@
-// Package cluster carries what the nodes of a cluster say to each other.
 package cluster
 
 import (

@@ -1,0 +1,435 @@
+// Package cluster knows which nodes of a cluster are alive, and whether this one may poll. It is memberlist, over a transport
+// of our own with mutual TLS, and the beats by which nodes grant each other leases (machine.Lease).
+//
+// Guarantees:
+//   - Holds is true only while a majority of the cluster has let this node poll within the lease's term, or if it is to go on in a
+//     minority; it costs some nanoseconds, takes no lock, and goes by the monotonic clock, so that a process that stood still finds its
+//     lease over. Whoever asks it inline before each run never runs on a lease that is over.
+//   - An era that has ended never holds again.
+//   - Nothing that somebody without a certificate of the cluster's authorities sends is looked at, beyond his handshake.
+//   - Nothing blocks for long but Start, Leave and Close, and when Close has returned there is no connection, and no listener, left.
+//
+// All methods are safe to call from any goroutine, but not from Config.Tell and Config.Changed.
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/machine"
+	"github.com/serviceradar/poller/internal/tlsid"
+)
+
+// How leases go.
+const (
+	// term is how long a grant lets a node poll, from when it asked for it. Six beats may be lost before a lease is.
+	term = 1500 * time.Millisecond
+	// drift is by how much others' leases may last longer by our clock, with all that clocks do.
+	drift = 50 * time.Millisecond
+	// beatEvery is how often others are asked for their grants.
+	beatEvery = 250 * time.Millisecond
+)
+
+// How membership goes: with these a node that is gone is found dead after 1.3 to 1.8 s, which is about when its lease is over.
+const (
+	// probeInterval is how often another member is probed, and what suspicion counts in.
+	probeInterval = 300 * time.Millisecond
+	// probeTimeout is how long a probe may go without an answer before others are asked to probe, too.
+	probeTimeout = 150 * time.Millisecond
+	// suspicionMult is how many probeIntervals a suspect has to defend itself.
+	suspicionMult = 3
+	// suspicionMaxMult is 1, for suspicion is not to last longer when fewer others confirm it: a node must not die late because many did.
+	suspicionMaxMult = 1
+	// awarenessMax bounds how much slower a node probes that finds itself slow.
+	awarenessMax = 2
+	// gossipInterval is how often news is passed on, where probes don't carry it anyway.
+	gossipInterval = 100 * time.Millisecond
+	// pushPullInterval is how often all that is known is exchanged with another, for what gossip has missed.
+	pushPullInterval = 15 * time.Second
+	// streamTimeout bounds such an exchange.
+	streamTimeout = time.Second
+	// reclaimAfter is how long a node has to be dead before one of its name comes in from another address: long enough for one that was taken
+	// for dead by mistake to say so.
+	reclaimAfter = 500 * time.Millisecond
+)
+
+// lossesFor is for how long it is remembered that a node died.
+const lossesFor = 10 * time.Minute
+
+// Config says what a Cluster is made of. All but Seeds, Clock, Tell and Changed is needed.
+type Config struct {
+	// Name is the cluster's; nodes of another one are refused. It has at most 255 bytes.
+	Name string
+	// Node is this node's name, unique in the cluster.
+	Node string
+	// Listen is the ip:port at which this node listens, and others reach it. With port 0 it gets one (Address).
+	Listen string
+	// Remote is the host:port at which others reach its actors.
+	Remote string
+	// Seeds are host:port of nodes that may let this one in. They are looked up each time; its own address may be among them.
+	Seeds []string
+	// Size is how many nodes there should be.
+	Size int
+	// Keep says that the node polls on when it does not hear a majority.
+	Keep bool
+	// TLS is the node's identity, in mode mtls: for connecting to others, and for those who connect, whose configuration follows the
+	// files. A node's certificate has to be for TLS.ServerName, or for its address if that is empty. Mode none is for loopback addresses.
+	TLS check.TLS
+	// Identities has the identity for connecting to others; nil reads the files for each connection.
+	Identities *tlsid.Store
+	// Version is the program's.
+	Version string
+	// Clock returns the cluster time in nanoseconds, which nodes compare; nil is the wall clock.
+	Clock func() int64
+	// Tell takes events, from many goroutines at once. It must not block, and not call the Cluster.
+	Tell func(Event)
+	// Changed is called when the members, what one of them announces, the lease or who is required has changed: look at View. It
+	// must not block, and not call the Cluster.
+	Changed func()
+}
+
+// Cluster is this node's part in a cluster.
+type Cluster struct {
+	config    Config
+	self      machine.NodeID
+	transport *transport
+	list      *memberlist.Memberlist
+	tell      teller
+	ignored   atomic.Uint64
+
+	fence atomic.Pointer[fence]
+	kick  chan struct{} // has the beats go out at once
+	heard chan struct{} // somebody has answered, for Leave
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	ending sync.Mutex // held while memberlist leaves or shuts down
+	ended  bool
+
+	mu      sync.Mutex // for all below; nobody calls memberlist, which calls us, while he holds it
+	lease   *machine.Lease
+	ours    machine.Announcement
+	size    int // the configuration's
+	members map[string]*member
+	gone    map[string]*departed // who was a member, and has not come back
+	deaths  map[string][]time.Time
+	clashes map[string]*clash
+	seq     uint64
+	asked   map[uint64]time.Time // when beats went out
+	leaving bool
+	over    bool   // nothing may be polled any more
+	leftAt  uint64 // the first beat that says so
+	last    outlook
+	knew    map[MessageUnknown]bool
+	crowded bool // TooMany was told
+}
+
+// fence is what Holds goes by.
+type fence struct {
+	era   uint64
+	until time.Time
+	keep  bool
+}
+
+// Start listens, and joins the cluster in the background. It is over with Close; ctx is only for the start itself. An error says
+// what was tried and what to do.
+func Start(ctx context.Context, config Config) (*Cluster, error) {
+	if config.Tell == nil {
+		config.Tell = func(Event) {}
+	}
+	if config.Changed == nil {
+		config.Changed = func() {}
+	}
+	if config.Clock == nil {
+		config.Clock = func() int64 { return time.Now().UnixNano() }
+	}
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	self := machine.NodeID{Name: config.Node, Boot: boot()}
+	c := &Cluster{
+		config:  config,
+		self:    self,
+		tell:    teller{to: config.Tell, thin: make(thin)},
+		kick:    make(chan struct{}, 1),
+		heard:   make(chan struct{}, 1),
+		lease:   machine.NewLease(self, config.Size, term, drift, config.Keep),
+		size:    config.Size,
+		members: make(map[string]*member),
+		gone:    make(map[string]*departed),
+		deaths:  make(map[string][]time.Time),
+		clashes: make(map[string]*clash),
+		asked:   make(map[uint64]time.Time),
+		knew:    make(map[MessageUnknown]bool),
+	}
+	if meta := c.meta(); len(meta) > memberlist.MetaMaxSize {
+		return nil, fmt.Errorf("cluster: the address for actors, %q, has more than %d bytes: it has to be a host:port", config.Remote, memberlist.MetaMaxSize)
+	}
+	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	server, err := c.server(config.TLS)
+	if err != nil {
+		return nil, err
+	}
+	if c.transport, err = c.listen(ctx, server); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.refresh(time.Now())
+	c.mu.Unlock()
+	c.transport.start(ctx)
+	if c.list, err = memberlist.Create(c.settings()); err != nil {
+		_ = c.transport.Shutdown()
+		return nil, fmt.Errorf("cluster: start membership of %s on %s: %w", config.Node, c.Address(), err)
+	}
+	c.wg.Go(c.beat)
+	c.wg.Go(c.join)
+	return c, nil
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Name == "" || len(c.Name) > memberlist.LabelMaxSize:
+		return fmt.Errorf("cluster: its name has %d bytes: it needs 1 to %d", len(c.Name), memberlist.LabelMaxSize)
+	case c.Node == "":
+		return errors.New("cluster: the node has no name: give each node one of its own")
+	case c.Remote == "":
+		return errors.New("cluster: there is no address at which others reach the node's actors: give it a host:port")
+	case c.Size < 1:
+		return fmt.Errorf("cluster: a cluster of %d nodes: it has at least one", c.Size)
+	}
+	return nil
+}
+
+// boot returns what tells this process from all others.
+func boot() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// server returns the configuration for those who connect; nil is plaintext.
+func (c *Cluster) server(id check.TLS) (*tls.Config, error) {
+	switch id.Mode {
+	case check.TLSMutual:
+		config, err := tlsid.ServerFiles(id.CertFile, id.KeyFile, id.CAFile, func(err error) { c.config.Tell(IdentityRead{err}) })
+		if err != nil {
+			return nil, fmt.Errorf("cluster: %w", err)
+		}
+		if config == nil || config.ClientAuth != tls.RequireAndVerifyClientCert {
+			return nil, errors.New("cluster: TLS mode mtls needs a certificate, its key and the authorities of the other nodes' certificates: " +
+				"set cert_file, key_file and ca_file")
+		}
+		return config, nil
+	case check.TLSNone, "":
+		if host, _, err := net.SplitHostPort(c.config.Listen); err == nil && !net.ParseIP(host).IsLoopback() {
+			return nil, fmt.Errorf("cluster: to listen on %s without TLS would let anybody be a node, and stop our actors: "+
+				"use TLS mode mtls, or a loopback address", c.config.Listen)
+		}
+		return nil, nil // a nil configuration means plaintext
+	case check.TLSServer:
+	}
+	return nil, fmt.Errorf("cluster: TLS mode %q does not tell nodes from strangers: use %q, or on a loopback address %q",
+		id.Mode, check.TLSMutual, check.TLSNone)
+}
+
+func (c *Cluster) listen(ctx context.Context, server *tls.Config) (*transport, error) {
+	l, err := listen(ctx, c.config.Listen)
+	if err != nil {
+		return nil, err
+	}
+	t := &transport{
+		cluster:  c.config.Name,
+		listener: l,
+		refuse:   c.tell.refused,
+		drop:     c.tell.dropped,
+	}
+	t.identity.Store(&identity{server, c.client(c.config.TLS)})
+	return t, nil
+}
+
+// client returns what connects to others.
+func (c *Cluster) client(id check.TLS) func(host string) (*tls.Config, error) {
+	return func(host string) (*tls.Config, error) { return c.config.Identities.Client(id, host) }
+}
+
+func (c *Cluster) settings() *memberlist.Config {
+	s := memberlist.DefaultLANConfig()
+	s.Name = c.config.Node
+	s.Label = c.config.Name
+	s.Transport = c.transport
+	at := c.transport.address()
+	s.BindAddr, s.BindPort = at.IP.String(), at.Port
+	s.AdvertiseAddr, s.AdvertisePort = s.BindAddr, s.BindPort
+	s.ProbeInterval, s.ProbeTimeout = probeInterval, probeTimeout
+	s.SuspicionMult, s.SuspicionMaxTimeoutMult = suspicionMult, suspicionMaxMult
+	s.AwarenessMaxMultiplier = awarenessMax
+	s.GossipInterval = gossipInterval
+	s.PushPullInterval = pushPullInterval
+	s.TCPTimeout = streamTimeout
+	s.DeadNodeReclaimTime = reclaimAfter
+	s.EnableCompression = false // the most there is to say fits into a packet anyway
+	d := (*delegate)(c)
+	s.Delegate, s.Events, s.Conflict, s.Alive = d, d, d, d
+	// All that people should know comes as events.
+	s.Logger = log.New(discard{}, "", 0)
+	return s
+}
+
+// discard takes what memberlist logs.
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+
+// Self returns this life of this node.
+func (c *Cluster) Self() machine.NodeID { return c.self }
+
+// Address returns where the node listens.
+func (c *Cluster) Address() string { return c.transport.address().String() }
+
+// Counts returns what was counted since the start.
+func (c *Cluster) Counts() Counts {
+	return Counts{Refused: c.tell.refusals.Load(), Dropped: c.tell.drops.Load(), Ignored: c.ignored.Load()}
+}
+
+// Holds tells whether this node may poll, at this moment, in an era.
+func (c *Cluster) Holds(era uint64) bool {
+	f := c.fence.Load()
+	return f.era == era && (f.keep || time.Now().Before(f.until))
+}
+
+// View returns what the node knows now. Nobody else has it. A member that has not beaten yet has no weight.
+func (c *Cluster) View() *machine.View {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	o := c.outlook(now)
+	v := &machine.View{
+		Self: c.self, Leased: o.leased, Minority: o.minority, Informed: o.informed, Era: o.era, Required: o.required,
+		Size: o.size, Majority: o.size/2 + 1,
+	}
+	v.Members = append(v.Members, machine.Member{
+		NodeID: c.self, Remote: c.config.Remote, Size: c.size, Version: c.config.Version,
+		Weight: c.ours.Weight, Hash: c.ours.Hash, Draining: c.ours.Draining, Agents: c.ours.Agents, Held: c.ours.Held,
+	})
+	for _, m := range c.members {
+		if m.leaving {
+			continue
+		}
+		v.Members = append(v.Members, m.view())
+		v.Losses = max(v.Losses, m.losses)
+	}
+	slices.SortFunc(v.Members, func(a, b machine.Member) int { return cmp.Compare(a.Name, b.Name) })
+	return v
+}
+
+// Announce sets what the node says of itself from now on. If that differs, others hear of it at once.
+func (c *Cluster) Announce(a machine.Announcement) {
+	c.mu.Lock()
+	changed := a != c.ours
+	c.ours = a
+	c.mu.Unlock()
+	if changed {
+		c.config.Changed()
+		poke(c.kick)
+	}
+}
+
+// Asked says that another node asks this one for agents, so it has a lease, or had one just now. To be called before the answer is thought of.
+func (c *Cluster) Asked(by machine.NodeID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	c.lease.Asked(by, now)
+	c.refresh(now)
+}
+
+// SetSize sets how many nodes there should be, by a new configuration. It forgets what nodes that are dead wanted.
+func (c *Cluster) SetSize(size int) {
+	c.mu.Lock()
+	c.size = size
+	for _, d := range c.gone {
+		d.size = 0
+	}
+	c.resize()
+	c.refresh(time.Now())
+	c.mu.Unlock()
+	poke(c.kick)
+}
+
+// Renew has the node go by an identity from now on: another, or the same whose files have been replaced, when Config.Identities has
+// been refreshed. Connections are made anew. Its mode has to be that of the start. An error changes nothing.
+func (c *Cluster) Renew(id check.TLS) error {
+	server, err := c.server(id)
+	if err != nil {
+		return err
+	}
+	if secure := c.transport.identity.Load().server != nil; secure != (server != nil) {
+		return fmt.Errorf("cluster: TLS mode %q can't take the place of another one while the node runs: restart it", id.Mode)
+	}
+	c.transport.identity.Store(&identity{server, c.client(id)})
+	c.transport.hangUp()
+	return nil
+}
+
+// Leave gives the lease up, has the others know that nothing is polled here any more, and takes the node's leave of them. It returns
+// when all have answered, or ctx is over. The node still votes until Close.
+func (c *Cluster) Leave(ctx context.Context) {
+	c.mu.Lock()
+	now := time.Now()
+	if !c.leaving {
+		c.leaving, c.over, c.leftAt = true, true, c.seq+1
+		c.lease.GiveUp(now)
+	}
+	c.refresh(now)
+	c.mu.Unlock()
+	c.farewell(ctx)
+	c.ending.Lock()
+	defer c.ending.Unlock()
+	if c.ended {
+		return
+	}
+	// All have heard of it, most likely; this is for memberlist. It needs a moment to tell somebody.
+	_ = c.list.Leave(leaveTimeout)
+}
+
+// Close ends everything. If the node has not left, others will find it dead. The error is that of closing the listener.
+func (c *Cluster) Close() error {
+	c.cancel()
+	c.ending.Lock()
+	defer c.ending.Unlock()
+	if c.ended {
+		return nil
+	}
+	c.ended = true
+	c.mu.Lock()
+	c.over = true
+	c.refresh(time.Now())
+	c.mu.Unlock()
+	err := c.transport.Shutdown()
+	_ = c.list.Shutdown()
+	c.wg.Wait()
+	return err
+}
+
+// poke has whoever waits for a channel go on, now or when it waits next.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
