@@ -69,6 +69,8 @@ func runCommand() *cobra.Command {
 			select {
 			case <-hangUps:
 				_ = d.Reload(running) // what is wrong is in the log
+			case <-d.ToEnd():
+				stop()
 			case <-running.Done():
 			}
 		}

@@ -1,17 +1,10 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,9 +33,9 @@ func diffCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		address := cmp.Or(*admin, loaded.Config.Admin.Listen)
-		if address == "" {
-			return errors.New(`admin.listen is "": where does the running poller listen? give it with --admin HOST:PORT`)
+		address, err := adminAddress(*admin, loaded.Config.Admin.Listen)
+		if err != nil {
+			return err
 		}
 		difference, err := askDifference(cmd.Context(), address, &loaded)
 		if err != nil {
@@ -61,43 +54,8 @@ func askDifference(ctx context.Context, address string, loaded *config.Loaded) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, diffTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+reachable(address)+daemon.DiffPath, bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("the running poller's address %s: %w", address, err)
-	}
-	if host := request.URL.Hostname(); host != "localhost" && !net.ParseIP(host).IsLoopback() {
-		return nil, fmt.Errorf("the running poller's address %s is not of this machine, and a poller answers nobody else: run this where it runs, with --admin", address)
-	}
-	direct := &http.Client{Transport: &http.Transport{}} // through no proxy
-	answer, err := direct.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("ask the running poller at %s: %w: does it run there? --admin says where else", address, err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return nil, fmt.Errorf("read the answer of the running poller at %s: %w", address, err)
-	}
-	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the running poller at %s answers %s: %s", address, answer.Status, observe.Visible(strings.TrimSpace(string(text))))
-	}
 	difference := new(daemon.Difference)
-	if err := json.Unmarshal(text, difference); err != nil {
-		return nil, fmt.Errorf("the answer from %s is not a poller's: %w", address, err)
-	}
-	return difference, nil
-}
-
-// reachable is where one who listens at an address can be reached from the same machine.
-func reachable(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return address
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
+	return difference, askAdmin(ctx, http.MethodPost, address, daemon.DiffPath, body, difference)
 }
 
 func printDifference(cmd *cobra.Command, d *daemon.Difference) error {

@@ -59,7 +59,8 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(runCommand(), validateCommand(), onceCommand(), convertCommand(), diffCommand(), spoolCommand(), versionCommand())
+	root.AddCommand(runCommand(), validateCommand(), onceCommand(), convertCommand(), diffCommand(), spoolCommand(),
+		clusterCommand(), drainCommand(), reloadCommand(), versionCommand())
 	return root
 }
 

@@ -146,9 +146,8 @@ type fence struct {
 	keep  bool
 }
 
-// Start listens, and joins the cluster in the background. It is over with Close; ctx is only for the start itself. An error says
-// what was tried and what to do.
-func Start(ctx context.Context, config Config) (*Cluster, error) {
+// New returns a node that nobody knows of yet: it has no lease. An error says what was tried and what to do.
+func New(config Config) (*Cluster, error) {
 	if config.Tell == nil {
 		config.Tell = func(Event) {}
 	}
@@ -180,25 +179,36 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	if meta := c.meta(); len(meta) > memberlist.MetaMaxSize {
 		return nil, fmt.Errorf("cluster: the address for actors, %q, has more than %d bytes: it has to be a host:port", config.Remote, memberlist.MetaMaxSize)
 	}
-	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	server, err := c.server(config.TLS)
-	if err != nil {
-		return nil, err
-	}
-	if c.transport, err = c.listen(ctx, server); err != nil {
-		return nil, err
-	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.refresh(time.Now())
-	c.mu.Unlock()
-	c.transport.start(ctx)
+	return c, nil
+}
+
+// Start listens, and joins the cluster in the background. It is over with Close; ctx is only for the start itself. An error says
+// what was tried and what to do.
+func (c *Cluster) Start(ctx context.Context) error {
+	server, err := c.server(c.config.TLS)
+	if err != nil {
+		return err
+	}
+	c.ending.Lock()
+	defer c.ending.Unlock()
+	t, err := c.listen(ctx, server)
+	if err != nil {
+		return err
+	}
+	c.transport = t
+	t.start(ctx)
 	if c.list, err = memberlist.Create(c.settings()); err != nil {
-		_ = c.transport.Shutdown()
-		return nil, fmt.Errorf("cluster: start membership of %s on %s: %w", config.Node, c.Address(), err)
+		_ = t.Shutdown()
+		c.transport = nil
+		return fmt.Errorf("cluster: start membership of %s on %s: %w", c.config.Node, c.config.Listen, err)
 	}
 	c.wg.Go(c.beat)
 	c.wg.Go(c.join)
-	return c, nil
+	return nil
 }
 
 func (c *Config) check() error {
@@ -312,6 +322,9 @@ func (c *Cluster) Holds(era uint64) bool {
 	return f.era == era && (f.keep || time.Now().Before(f.until))
 }
 
+// Minority tells whether this node polls, or would, without a majority.
+func (c *Cluster) Minority() bool { return !time.Now().Before(c.fence.Load().until) }
+
 // View returns what the node knows now. Nobody else has it. A member that has not beaten yet has no weight.
 func (c *Cluster) View() *machine.View {
 	c.mu.Lock()
@@ -400,7 +413,7 @@ func (c *Cluster) Leave(ctx context.Context) {
 	c.farewell(ctx)
 	c.ending.Lock()
 	defer c.ending.Unlock()
-	if c.ended {
+	if c.ended || c.list == nil {
 		return
 	}
 	// All have heard of it, most likely; this is for memberlist. It needs a moment to tell somebody.
@@ -420,8 +433,13 @@ func (c *Cluster) Close() error {
 	c.over = true
 	c.refresh(time.Now())
 	c.mu.Unlock()
+	if c.transport == nil { // it was not started
+		return nil
+	}
 	err := c.transport.Shutdown()
-	_ = c.list.Shutdown()
+	if c.list != nil {
+		_ = c.list.Shutdown()
+	}
 	c.wg.Wait()
 	return err
 }

@@ -468,7 +468,7 @@ func TestStartErrors(t *testing.T) {
 			t.Parallel()
 			config := Config{Name: "test", Node: "a", Listen: "127.0.0.1:0", Remote: "a:1", Size: 3, TLS: good}
 			test.change(&config)
-			c, err := Start(t.Context(), config)
+			c, err := startNode(t, config)
 			if err == nil {
 				_ = c.Close()
 			}

@@ -66,7 +66,7 @@ func (w *world) start(name string, change ...func(*Config)) *node {
 		do(&config)
 	}
 	var err error
-	if n.Cluster, err = Start(w.t.Context(), config); err != nil {
+	if n.Cluster, err = startNode(w.t, config); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() {
@@ -220,4 +220,15 @@ func (n *node) shows(id check.TLS) string {
 	}
 	defer func() { _ = conn.Close() }()
 	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName
+}
+
+func startNode(t *testing.T, config Config) (*Cluster, error) {
+	c, err := New(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Start(t.Context()); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/cluster"
 	"github.com/serviceradar/poller/internal/observe"
 	"github.com/serviceradar/poller/internal/spool"
 	"github.com/serviceradar/poller/internal/tlsid"
@@ -64,6 +65,11 @@ type Daemon struct {
 	measure     measurer
 	connections atomic.Int64 // open ones to checkers
 
+	cluster *cluster.Cluster              // nil without one
+	polls   atomic.Pointer[actors.System] // as system, for the cluster to tell
+	drain   sync.Once                     // closes toEnd
+	toEnd   chan struct{}
+
 	present atomic.Pointer[present]
 	asked   atomic.Bool          // somebody wants the configuration to be read, whether or not the files changed
 	diffing sync.Mutex           // one diff at a time
@@ -73,7 +79,7 @@ type Daemon struct {
 
 // New wires a daemon. Nothing runs before Start.
 func New(o Options) *Daemon {
-	return &Daemon{o: o, board: new(observe.Board), identities: tlsid.NewStore(), started: make(chan struct{})}
+	return &Daemon{o: o, board: new(observe.Board), identities: tlsid.NewStore(), started: make(chan struct{}), toEnd: make(chan struct{})}
 }
 
 // Start starts the actors and the admin server; the first cycle begins at once. After an error
@@ -126,16 +132,25 @@ func (d *Daemon) Start(ctx context.Context) error {
 		Spool:    d.queue,
 		State:    d.queue.state,
 		Observe:  d.observer(),
-		Log:      slog.New(zerolog.NewSlogHandler(d.o.Log.Level(max(d.o.Log.GetLevel(), zerolog.WarnLevel)))),
+		Log:      d.frameworkLog(cfg),
 	}
 	if d.o.Load != nil {
 		options.Load = d.load
+	}
+	if options.Sharing, err = d.prepareNode(cfg); err != nil {
+		return errors.Join(err, d.Stop(ctx))
 	}
 	system, err := actors.Start(options)
 	if err != nil {
 		return errors.Join(err, d.Stop(ctx))
 	}
 	d.system = system
+	if d.cluster != nil {
+		d.polls.Store(system)
+		if err := d.cluster.Start(ctx); err != nil {
+			return errors.Join(err, d.Stop(ctx))
+		}
+	}
 	if admin := d.admin.Load(); admin != nil {
 		d.serveAdmin(admin)
 	}
@@ -148,6 +163,15 @@ func (d *Daemon) Start(ctx context.Context) error {
 		Str("admin", d.AdminAddress()).Str("spool", cmp.Or(d.queue.dir, config.StateMemory)).Int("kept", kept).Msg("poller started")
 	d.manager.ready(ctx, system.Alive)
 	return nil
+}
+
+// frameworkLog takes what the actor framework logs: warnings and errors. In a cluster these are all about connections to other nodes that end,
+// of which membership tells what there is to know.
+func (d *Daemon) frameworkLog(cfg *config.Config) *slog.Logger {
+	if cfg.Cluster.Enabled && d.o.Log.GetLevel() > zerolog.DebugLevel {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(zerolog.NewSlogHandler(d.o.Log.Level(max(d.o.Log.GetLevel(), zerolog.WarnLevel))))
 }
 
 // Stop stops in order: runs in flight, open cycles, deliveries, connections. It returns an error
@@ -166,8 +190,14 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		d.find.close()
 	}
 	if d.system != nil {
+		if d.cluster != nil {
+			errs = append(errs, d.leave(ctx))
+		}
 		errs = append(errs, d.system.Stop(ctx))
 		d.tell.flush()
+	}
+	if d.cluster != nil {
+		errs = append(errs, d.cluster.Close())
 	}
 	if d.core != nil {
 		errs = append(errs, d.core.Close())

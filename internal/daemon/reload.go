@@ -155,6 +155,9 @@ func (d *Daemon) replace(ctx context.Context, cfg *config.Config) (err error) {
 	d.present.Store(next)
 	d.core.Reconfigure(d.coreConfig(cfg))
 	d.queue.reconfigure(cfg)
+	if d.cluster != nil {
+		d.cluster.SetSize(cfg.Cluster.Size)
+	}
 	return nil
 }
 
@@ -184,7 +187,7 @@ func clusterStays(before, cfg *config.Config) []error {
 	var errs []error
 	for _, k := range config.Compare(before, cfg).Keys {
 		switch k.Key {
-		case "cluster.size", "cluster.weight", "cluster.on_minority":
+		case "cluster.size", "cluster.weight":
 			continue
 		}
 		if strings.HasPrefix(k.Key, "cluster.") {
@@ -229,7 +232,7 @@ func (d *Daemon) prepare(cfg *config.Config) (*present, error) {
 // told, and what it was before stays in use.
 func (d *Daemon) renew(cfg *config.Config) []check.TLS {
 	used := make(map[check.TLS]bool)
-	used[cfg.Core.TLS] = true
+	used[cfg.Core.TLS], used[cfg.Cluster.TLS] = true, true
 	for _, a := range cfg.Agents {
 		used[a.TLS] = true
 	}
@@ -314,7 +317,9 @@ func (d *Daemon) watchFiles() {
 func (d *Daemon) ShutdownTimeout() time.Duration { return d.present.Load().config.ShutdownTimeout }
 
 func (d *Daemon) serveAdmin(admin *observe.Admin) {
-	admin.Serve(d.system.Alive, d.board, d.measure.Metrics, map[string]http.HandlerFunc{"POST " + DiffPath: d.serveDiff})
+	admin.Serve(d.system.Alive, d.board, d.measure.Metrics, map[string]http.HandlerFunc{
+		"POST " + DiffPath: d.serveDiff, "GET " + ClusterPath: d.serveCluster, "POST " + OrderPath: d.serveOrder,
+	})
 }
 
 // followFiles has changes of the files heard of that were read last.

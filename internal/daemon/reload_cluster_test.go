@@ -41,7 +41,7 @@ func TestMayReplaceCluster(t *testing.T) {
 			continue // not without the files
 		}
 		err := mayReplace(load("enabled", "true"), load(key, value))
-		switch free := slices.Contains([]string{"size", "on_minority", "weight"}, key); {
+		switch free := slices.Contains([]string{"size", "weight"}, key); {
 		case free && err != nil:
 			t.Errorf("%s: %v, want none", key, err)
 		case !free && (err == nil || !strings.HasPrefix(err.Error(), "cluster."+key+" can't change from "+was[key]+" to "+value+" while")):
