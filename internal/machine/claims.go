@@ -25,8 +25,8 @@ type Ask struct {
 // asked again. So of two that both start an agent each would have told the other that it is free, and asked again later than the other
 // did.
 //
-// The node polls what is held while its lease holds, in the era of the view that was followed last; that is to be looked at before each run, for the view
-// may be old. It is not safe for concurrent use.
+// The node polls what is held while its lease holds, in the era of the view that was followed last; that is to be looked at
+// before each run, for the view may be old. It is not safe for concurrent use.
 type Claims struct {
 	self  NodeID
 	view  *View // nil or not leased: nothing is held or claimed
@@ -168,10 +168,10 @@ func (c *Claims) awaited(claim *claim) []NodeID {
 	return awaited
 }
 
-// Asked answers what another asks. The agents that are free it may poll, as far as this node is concerned. Those to give are held
-// here: the caller decides whether the other should have them, and calls Released before it answers that they are free, too. Of the rest,
-// which are both nodes' claims and go to this one, and of all if the other is not among those that the view requires, there is nothing to say: it asks again. An
-// answer that was given once is not given again without asking here anew.
+// Asked answers what another asks. The agents that are free it may poll, as far as this node is concerned. Those to give are
+// held here: the caller decides whether the other should have them, and calls Released before it answers that they are free,
+// too. Of the rest, which are both nodes' claims and go to this one, and of all if the other is not among those that the view
+// requires, there is nothing to say: it asks again. An answer that was given once is not given again without asking here anew.
 //
 // Lease.Asked is called first, and views that are followed later are made after that: for the other must be asked in turn.
 func (c *Claims) Asked(by NodeID, agents []string) (free, give []string) {

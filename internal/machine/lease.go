@@ -30,7 +30,7 @@ type Grant struct {
 //     at some moment v of its own when a majority has told it whom they granted to over the whole term before v. Until it
 //     knows that, it has no lease (Until, Informed).
 //   - A vote is a name's, not a life's: a node that is restarted votes once, and remembers nothing of what it granted
-//     before. So nothing counts that it says of a time at which it was not yet known to run.
+//     before. So nothing counts that it says of a time at which it was not yet known to run. No two lives of a name run at a time.
 //   - Another's lease has lapsed for certain if so many nodes granted it nothing over a term that there is no majority
 //     without them. It may have got another since, but began that later than this node's own, and asks.
 //   - Whoever asks for agents has a lease, and may start what it is told is free. So what showed that it had none before
@@ -83,9 +83,9 @@ type other struct {
 }
 
 // NewLease returns the lease of a node that has none yet. Of size nodes more than half must grant it; more, if there turn out
-// to be more. A grant lasts for term; others' are taken to last for drift longer, which is for clocks whose rates differ: by
-// as much that a few terms differ by less than drift. With keep a node that has no majority polls on, with all those that it knows to be alive
-// in agreement.
+// to be more. A grant lasts for term; others' are taken to last for drift longer, which is for clocks whose rates differ: by as
+// much that a few terms differ by less than drift. With keep a node that has no majority polls on, with all those that it knows
+// to be alive in agreement.
 func NewLease(self NodeID, size int, term, drift time.Duration, keep bool) *Lease {
 	return &Lease{
 		self: self, size: max(size, 1), term: term, drift: drift, keep: keep,
@@ -97,8 +97,8 @@ func NewLease(self NodeID, size int, term, drift time.Duration, keep bool) *Leas
 	}
 }
 
-// SetSize says how many nodes there should be: the greatest number that our own configuration or another's has. One that is less than before
-// is only safe if nodes are gone: half of the old could be a majority of the new.
+// SetSize says how many nodes there should be: the greatest number that our own configuration or another's has. One that is
+// less than before is only safe if nodes are gone: half of the old could be a majority of the new.
 func (l *Lease) SetSize(size int) {
 	l.size = max(size, 1)
 	if until := l.reckon(l.until); until.Before(l.until) {
@@ -112,9 +112,9 @@ func (l *Lease) Majority() (size, majority int) {
 	return size, size/2 + 1
 }
 
-// Alive says which lives the membership has for alive now, without ourselves. It may be wrong. If they are more than there should be, they
-// count as many, and go on to when they are gone, lest the two sides of a split have a majority each. Only those that left are
-// taken off, a term later.
+// Alive says which lives the membership has for alive now, without ourselves. It may be wrong. If they are more than there
+// should be, they count as many, and go on to when they are gone, lest the two sides of a split have a majority each. Only
+// those that left are taken off, a term later.
 func (l *Lease) Alive(members []NodeID, now time.Time) {
 	clear(l.alive)
 	names := map[string]bool{l.self.Name: true}
@@ -189,8 +189,8 @@ func (l *Lease) Grants(now time.Time) []Grant {
 	return grants
 }
 
-// Told says what by answered to what it was asked at asked: all that it has granted lately. That was true at some moment between asked and
-// now.
+// Told says what by answered to what it was asked at asked: all that it has granted lately. That was true at some moment
+// between asked and now.
 func (l *Lease) Told(by NodeID, asked, now time.Time, grants []Grant) {
 	if by.Name == l.self.Name {
 		return
@@ -244,8 +244,8 @@ func (l *Lease) GiveUp(now time.Time) {
 	l.settle(now)
 }
 
-// Until returns the era of the lease, 0 if there was none yet, and when it lapses if nothing is granted meanwhile: it holds before that, and the
-// time is zero if it has lapsed. A node with keep may poll without.
+// Until returns the era of the lease, 0 if there was none yet, and when it lapses if nothing is granted meanwhile: it holds
+// before that, and the time is zero if it has lapsed. A node with keep may poll without.
 func (l *Lease) Until(now time.Time) (era uint64, until time.Time) {
 	l.settle(now)
 	if l.holds(now) {
@@ -254,15 +254,15 @@ func (l *Lease) Until(now time.Time) (era uint64, until time.Time) {
 	return l.era, until
 }
 
-// Informed says whether Required is all who may poll: either the lease holds, or it has lapsed, and a node with keep polls with those that
-// are alive.
+// Informed says whether Required is all who may poll: either the lease holds, or it has lapsed, and a node with keep polls with
+// those that are alive.
 func (l *Lease) Informed(now time.Time) bool {
 	l.settle(now)
 	return l.holds(now) || l.keep && !l.over
 }
 
-// Required returns the other nodes that may poll, sorted by name and boot: those that are alive, and those which have not been shown to have had no lease at a moment
-// of this era. Without a lease, for a node with keep, they are those that are alive.
+// Required returns the other nodes that may poll, sorted by name and boot: those that are alive, and those which have not been
+// shown to have had no lease at a moment of this era. Without a lease, for a node with keep, they are those that are alive.
 func (l *Lease) Required(now time.Time) []NodeID {
 	l.settle(now)
 	strict := l.holds(now) || !l.keep
@@ -336,15 +336,21 @@ func (l *Lease) lapse(now time.Time) {
 		if o.asked.After(since) {
 			since = o.asked
 		}
-		o.lapsed = l.agree(l.silences(id, now), size-majority+1, since)
+		o.lapsed = l.replaced(id, since) || l.agree(l.silences(id, now), size-majority+1, since)
 	}
+}
+
+// replaced reports whether another life of the same name ran at a moment not before since, so that this one did not.
+func (l *Lease) replaced(id NodeID, since time.Time) bool {
+	a, ok := l.accounts[id.Name]
+	return id.Name == l.self.Name || ok && a.by != id && !a.asked.Before(since)
 }
 
 // A silence is a time over which a node is known to have granted another nothing.
 type silence struct{ from, to time.Time }
 
-// silences returns when each node, ourselves included, granted nothing to id; for the zero NodeID when what they granted is known. The node itself does not
-// count: its own vote it always has.
+// silences returns when each node, ourselves included, granted nothing to id; for the zero NodeID when what they granted is
+// known. The node itself does not count: its own vote it always has.
 func (l *Lease) silences(id NodeID, now time.Time) []silence {
 	silences := make([]silence, 0, len(l.accounts)+1)
 	if id.Name != l.self.Name {

@@ -110,7 +110,7 @@ func NewShared(of int, interval time.Duration, rate int, epoch, now time.Time) *
 
 // nextBegin returns the first multiple of an interval since the epoch after now.
 func (s *Schedule) nextBegin(interval time.Duration, now time.Time) time.Time {
-	return s.start.Add(now.Sub(s.start)/interval*interval + interval)
+	return s.start.Add(now.Sub(s.start).Truncate(interval) + interval)
 }
 
 // Replace has other agents started from the next cycle on. The checks that are fresh are due in it in any
@@ -187,7 +187,7 @@ func newGrid(agents []*check.Agent, of int, interval time.Duration, rate int) *g
 		g.slots[i].always = true
 	}
 	for _, agent := range agents {
-		if start, any := g.plan(agent); any {
+		if start, due := g.plan(agent); due {
 			slot := &g.slots[slotOf(agent.Name, n)]
 			slot.starts = append(slot.starts, start)
 		}

@@ -46,15 +46,12 @@ func (s *Schedule) Drop(name string) time.Time {
 	if s.replaced != nil {
 		remove(s.replaced, name)
 	}
-	from, later := s.from[name], time.Time{}
+	from := s.NextBegin(name)
 	delete(s.from, name)
 	if !remove(&s.grid, name) {
 		return time.Time{}
 	}
 	s.runs = s.count()
-	if later, _ = s.turnOf(name); from.Before(later) {
-		return later
-	}
 	return from
 }
 
@@ -101,8 +98,8 @@ func (s *Schedule) reached(name string) bool {
 
 // insert puts an agent into its slot. What was yielded of it stays as it is.
 func (s *Schedule) insert(g *grid, agent *check.Agent) {
-	start, any := g.plan(agent)
-	if !any {
+	start, due := g.plan(agent)
+	if !due {
 		return
 	}
 	slot := &g.slots[slotOf(agent.Name, len(g.slots))]
