@@ -67,7 +67,7 @@ func idOf(n *cluster.Node) machine.NodeID {
 
 // wire returns what another node is told, whose epoch is ours.
 func (h *handOver) wire(epoch time.Time) *cluster.HandOver {
-	w := &cluster.HandOver{Agent: h.agent, Open: h.open, Failures: uint32(min(max(h.failures, 0), math.MaxInt32)), Cause: h.cause} //nolint:gosec // it is bounded
+	w := &cluster.HandOver{Agent: h.agent, Open: h.open, Failures: uint32(min(max(h.failures, 0), math.MaxInt32)), Cause: h.cause}
 	if !h.from.IsZero() {
 		w.From = int64(h.from.Sub(epoch))
 	}
@@ -99,7 +99,7 @@ func handOverOf(w *cluster.HandOver, epoch time.Time, offset time.Duration) hand
 		if h.rows == nil {
 			h.rows = make(map[string]uint8)
 		}
-		h.rows[r.GetCheck()] = uint8(min(r.GetCount(), math.MaxUint8)) //nolint:gosec // it is bounded
+		h.rows[r.GetCheck()] = uint8(min(r.GetCount(), math.MaxUint8))
 	}
 	return h
 }

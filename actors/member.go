@@ -207,7 +207,7 @@ func (m *member) look(now time.Time) {
 	cfg := m.env.config()
 	m.ramp.Reconfigure(cfg.Cluster.Weight, cfg.Poll.Interval)
 	m.followLease(now)
-	m.owners.follow(m.view, cfg)
+	m.own(m.view, cfg)
 	m.wantUnknownNames(now)
 	m.followClaims()
 	m.ask(now)
@@ -251,7 +251,7 @@ func (m *member) followLease(now time.Time) {
 
 // followClaims claims what this node owns, and lets go of what it may poll no more.
 func (m *member) followClaims() {
-	suspended := m.claims.Follow(m.view, m.owners.ours)
+	suspended := m.claims.Follow(m.view, m.ours)
 	if len(suspended) > 0 {
 		for _, agent := range suspended {
 			m.idle[agent] = true
@@ -261,7 +261,7 @@ func (m *member) followClaims() {
 		m.env.Observe(Suspended{Agents: len(suspended)})
 	}
 	for _, agent := range m.claims.Held() {
-		if m.owners.configured(agent) {
+		if m.configured(agent) {
 			continue
 		}
 		m.claims.Released(agent) // root and the poller know
@@ -272,7 +272,7 @@ func (m *member) followClaims() {
 	}
 	var gone []string
 	for agent := range m.idle {
-		if !m.owners.isOurs(agent) {
+		if !m.isOurs(agent) {
 			gone = append(gone, agent)
 			delete(m.idle, agent)
 		}
@@ -362,12 +362,12 @@ func (m *member) askedBy(a *cluster.Ask, now time.Time) {
 			answer.Free = append(answer.Free, agent)
 		}
 	}
-	if len(answer.Free)+len(answer.Given) > 0 {
+	if len(answer.GetFree())+len(answer.GetGiven()) > 0 {
 		m.send(from, kindAnswer, answer)
 	}
 	var yields []string
 	for _, agent := range give {
-		if m.owners.owner(agent) != from.Name {
+		if m.owner(agent) != from.Name {
 			continue // our views differ; one of them will change
 		}
 		p := m.parting[agent]
@@ -473,7 +473,7 @@ func (m *member) answered(a *cluster.Answer) {
 
 // announce tells the others what they are to know of this node.
 func (m *member) announce(cfg *config.Config, now time.Time) {
-	a := machine.Announcement{Hash: m.owners.hash, Agents: len(cfg.Agents), Held: m.claims.HeldCount(), Draining: m.draining}
+	a := machine.Announcement{Hash: m.hash, Agents: len(cfg.Agents), Held: m.claims.HeldCount(), Draining: m.draining}
 	if m.view.Leased && !m.draining {
 		a.Weight = m.ramp.Weight(now)
 	}
@@ -483,7 +483,7 @@ func (m *member) announce(cfg *config.Config, now time.Time) {
 // forget lets go of what nobody will ask for any more.
 func (m *member) forget(now time.Time) {
 	maps.DeleteFunc(m.gave, func(_ string, g gift) bool { return now.Sub(g.at) > keepGiven })
-	maps.DeleteFunc(m.handed, func(agent string, _ received) bool { return !m.owners.isOurs(agent) || !m.view.Leased })
+	maps.DeleteFunc(m.handed, func(agent string, _ received) bool { return !m.isOurs(agent) || !m.view.Leased })
 }
 
 // tellDrained tells those who wait that everything is handed over, or that there is nobody to whom it could be.

@@ -26,8 +26,8 @@ type owners struct {
 	wanted map[string]time.Time
 }
 
-// follow finds out anew who owns what, if anything changed.
-func (o *owners) follow(v *machine.View, cfg *config.Config) {
+// own finds out anew who owns what, if anything changed.
+func (o *owners) own(v *machine.View, cfg *config.Config) {
 	changed := o.learnt
 	if o.config != cfg {
 		o.config, o.hash, changed = cfg, cfg.PollingHash(), true

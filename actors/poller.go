@@ -334,6 +334,11 @@ func (p *poller) closeCycles(now time.Time) {
 func (p *poller) close(c *machine.Cycle, now time.Time) {
 	statuses := c.Close("the poller was stopped before the answer came")
 	p.ledger.mark(c, statuses, p.env.config().Silences)
+	if p.ledger.share != nil && p.env.cluster.Minority() {
+		for i := range statuses {
+			statuses[i].Minority = true
+		}
+	}
 	reports, err := p.env.identity().Reports(c.Time(), statuses)
 	p.ledger.closed(c, statuses, reports, now, func(n uint64) string {
 		return fmt.Sprintf("%s/%s/%d", p.env.identity().PollerID, p.env.Boot, n)

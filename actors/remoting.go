@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -46,13 +47,13 @@ const (
 
 // startRemote has the actor system be reached by others. It has to be called before any address of an actor is made.
 func startRemote(system *actor.ActorSystem, o Remoting, observe Observer) (*remote.Remote, error) {
-	host, port, err := net.SplitHostPort(o.Listen)
+	address, err := netip.ParseAddrPort(o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("cluster.remote %q: %w", o.Listen, err)
 	}
-	number, err := net.LookupPort("tcp", port)
-	if err != nil {
-		return nil, fmt.Errorf("cluster.remote %q: %w", o.Listen, err)
+	host, number := address.Addr().String(), int(address.Port())
+	if address.Addr().Is6() {
+		host = "[" + host + "]" // as the framework joins it with the port
 	}
 	// The framework panics if it can't listen, so that is tried first.
 	probe, err := new(net.ListenConfig).Listen(context.Background(), "tcp", o.Listen)

@@ -1,13 +1,6 @@
 package actors
 
-import (
-	"slices"
-	"strings"
-
-	"github.com/asynkron/protoactor-go/actor"
-
-	"github.com/serviceradar/poller/internal/check"
-)
+import "github.com/asynkron/protoactor-go/actor"
 
 // What root does in a cluster: it has actors for the agents that are this node's, which member says.
 
@@ -19,17 +12,21 @@ func (r *root) adoptAll(ctx actor.Context, m adopt) {
 	agents := r.env.config().Agents
 	for i := range m.agents {
 		a := &m.agents[i]
-		at, known := slices.BinarySearchFunc(agents, a.agent, func(s *check.Agent, name string) int { return strings.Compare(s.Name, name) })
-		if !known {
-			continue // it was removed meanwhile
-		}
-		if a.given {
-			r.employ(ctx, agents[at], &a.handOver)
-		} else {
-			r.employ(ctx, agents[at], nil)
+		spec := agentNamed(agents, a.agent)
+		switch {
+		case spec == nil: // it was removed meanwhile
+		case a.given:
+			r.employ(ctx, spec, &a.handOver)
+		default:
+			r.employ(ctx, spec, nil)
 		}
 	}
 	r.env.send(r.env.poller, m)
+	for i := range m.agents { // of those the poller has not heard while they were not its own
+		if name := m.agents[i].agent; r.down[name] {
+			r.env.send(r.env.poller, agentDown{name: name, fall: r.falls[name]})
+		}
+	}
 }
 
 // giveUp lets an agent go that is another node's now, when its runs have ended.

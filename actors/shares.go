@@ -53,6 +53,15 @@ func (l *ledger) agents(all []*check.Agent) []*check.Agent {
 	return slices.DeleteFunc(slices.Clone(all), func(a *check.Agent) bool { return !l.held[a.Name] })
 }
 
+// agentNamed returns the agent of a name, of those that are sorted by names; nil if there is none.
+func agentNamed(agents []*check.Agent, name string) *check.Agent {
+	at, found := slices.BinarySearchFunc(agents, name, func(a *check.Agent, name string) int { return strings.Compare(a.Name, name) })
+	if !found {
+		return nil
+	}
+	return agents[at]
+}
+
 // leased returns the era of the lease under which is polled; 0 without a cluster.
 func (l *ledger) leased() uint64 {
 	if l.share == nil {
@@ -72,11 +81,10 @@ func (p *poller) adopt(m adopt, now time.Time) {
 		if l.held[a.agent] && !a.given {
 			continue
 		}
-		at, known := slices.BinarySearchFunc(l.config.Agents, a.agent, func(s *check.Agent, name string) int { return strings.Compare(s.Name, name) })
-		if !known {
+		spec := agentNamed(l.config.Agents, a.agent)
+		if spec == nil {
 			continue // it was removed meanwhile, as member will see
 		}
-		spec := l.config.Agents[at]
 		l.held[a.agent] = true
 		p.agents[a.agent] = p.env.pid(agentPrefix + a.agent)
 		from := a.from
@@ -160,10 +168,7 @@ func (p *poller) leaveTo(name string) handOver {
 		h.from = h.from.Add(-l.config.Poll.Interval) // the new owner makes up for it
 		return true
 	})
-	for _, spec := range l.config.Agents {
-		if spec.Name != name {
-			continue
-		}
+	if spec := agentNamed(l.config.Agents, name); spec != nil {
 		h.rows = l.confirmations.Rows(spec)
 		for i := range spec.Checks {
 			if value := l.sequences[sequenceKey{name, spec.Checks[i].Name}]; value != "" {

@@ -119,7 +119,6 @@ func (d *Daemon) serveOrder(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	_, _ = fmt.Fprintln(w, node) // as above
 }
 
 // obey does what a node was told.

@@ -140,7 +140,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if options.Sharing, err = d.prepareNode(cfg); err != nil {
 		return errors.Join(err, d.Stop(ctx))
 	}
-	system, err := actors.Start(options)
+	system, err := actors.Start(options) //nolint:contextcheck // it does not wait for anything
 	if err != nil {
 		return errors.Join(err, d.Stop(ctx))
 	}

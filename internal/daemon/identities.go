@@ -24,6 +24,12 @@ func CheckIdentities(cfg *config.Config) []error {
 		}
 	}
 	load("core", cfg.Core.TLS)
+	if c := cfg.Cluster; c.Enabled {
+		load("other nodes", c.TLS)
+		if err := ownAuthority(cfg); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	for i := range cfg.Agents {
 		load("agent "+cfg.Agents[i].Name, cfg.Agents[i].TLS)
 	}

@@ -244,6 +244,11 @@ func (d *Daemon) renew(cfg *config.Config) []check.TLS {
 		if id == cfg.Core.TLS {
 			d.core.Renew()
 		}
+		if d.cluster != nil && id == cfg.Cluster.TLS {
+			if err := d.cluster.Renew(id); err != nil {
+				d.tell.problem(err, "connections to other nodes go by the certificate from before")
+			}
+		}
 	}
 	return renewed
 }
