@@ -488,7 +488,7 @@ func (m *member) forget(now time.Time) {
 
 // tellDrained tells those who wait that everything is handed over, or that there is nobody to whom it could be.
 func (m *member) tellDrained() {
-	if !m.draining || m.owners.anybodyElse(m.view) && (m.claims.HeldCount() > 0 || m.isAwaited()) {
+	if !m.draining || m.anybodyElse(m.view) && (m.claims.HeldCount() > 0 || m.isAwaited()) {
 		return
 	}
 	for _, done := range m.drained {
@@ -541,7 +541,7 @@ func (m *member) open(e *cluster.Envelope, now time.Time) {
 	case *cluster.WantNames:
 		m.tellNames(b)
 	case *cluster.Names:
-		m.owners.learn(b)
+		m.learn(b)
 		m.lookSoon()
 	case *cluster.Order:
 		m.ordered(b)
@@ -556,7 +556,7 @@ func (m *member) share() Share {
 	for id, n := range m.claims.Waiting() {
 		s.Waiting[id.Name] += n
 	}
-	s.Owned = m.owners.count()
+	s.Owned = m.count()
 	return s
 }
 

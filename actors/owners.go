@@ -155,7 +155,7 @@ func (m *member) wantUnknownNames(now time.Time) {
 
 // tellNames answers a node that does not know our configuration.
 func (m *member) tellNames(w *cluster.WantNames) {
-	if w.GetHash() == m.owners.hash {
-		m.send(idOf(w.GetFrom()), kindNames, &cluster.Names{From: nodeOf(m.view.Self), Hash: m.owners.hash, Agents: m.owners.agents})
+	if w.GetHash() == m.hash {
+		m.send(idOf(w.GetFrom()), kindNames, &cluster.Names{From: nodeOf(m.view.Self), Hash: m.hash, Agents: m.agents})
 	}
 }
