@@ -19,13 +19,15 @@ const (
 )
 
 const (
+	// beatGap is how long at least there is between beats that go out at once, for what is announced may change very often.
+	beatGap = 20 * time.Millisecond
 	// askedFor is for how long answers to a beat count. A grant is of no use after its term; what others say is, for a little longer.
 	askedFor = 4 * term
 	// clocksApart is from what difference of clocks people should know.
 	clocksApart = 250 * time.Millisecond
 	// mostSamples is how many answers an offset is the best of.
 	mostSamples = 8
-	// mostUnknown bounds what is remembered of messages of unknown kinds.
+	// mostKinds bounds what is remembered of messages of unknown kinds.
 	mostKinds = 64
 	// farewellEvery is how often a node that leaves says so.
 	farewellEvery = 100 * time.Millisecond
@@ -43,14 +45,18 @@ type outgoing struct {
 }
 
 func (c *Cluster) send(all []outgoing) {
+	list := c.list.Load()
+	if list == nil {
+		return // others may know us, from before, while membership is only starting
+	}
 	for i := range all {
-		_ = c.list.SendBestEffort(&all[i].to, all[i].body) // it fails only if we end, or by a mistake of ours
+		_ = list.SendBestEffort(&all[i].to, all[i].body) // it fails only if we end, or by a mistake of ours
 	}
 }
 
 // beat asks the others for their grants, again and again, and finds out when a lease is over.
 func (c *Cluster) beat() {
-	var next time.Time
+	var last, next time.Time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -58,18 +64,20 @@ func (c *Cluster) beat() {
 		case <-c.ctx.Done():
 			return
 		case <-c.kick:
-			next = time.Time{}
+			next = last.Add(beatGap)
 		case <-timer.C:
 		}
-		now := time.Now()
-		if !now.Before(next) {
-			c.send(c.beats(now))
-			next = now.Add(beatEvery)
-		}
 		c.mu.Lock()
+		now := c.clock.now() // not before: the lease's times never go back
+		var all []outgoing
+		if !now.Before(next) {
+			all = c.beats(now)
+			last, next = now, now.Add(beatEvery)
+		}
 		c.refresh(now)
 		until := c.last.until
 		c.mu.Unlock()
+		c.send(all)
 		wait := next.Sub(now)
 		if left := until.Sub(now); left > 0 {
 			wait = min(wait, left)
@@ -78,10 +86,8 @@ func (c *Cluster) beat() {
 	}
 }
 
-// beats returns a beat for each other member.
+// beats returns a beat for each other member; c.mu is held.
 func (c *Cluster) beats(now time.Time) []outgoing {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	for seq, at := range c.asked {
 		if now.Sub(at) > askedFor {
 			delete(c.asked, seq)
@@ -143,7 +149,10 @@ func (d *delegate) NotifyMsg(b []byte) {
 		c.ignored.Add(1)
 		return
 	}
-	c.send(c.hear(&beat, time.Now()))
+	c.mu.Lock()
+	answer := c.hear(&beat, c.clock.now())
+	c.mu.Unlock()
+	c.send(answer)
 }
 
 func (c *Cluster) unknown(e MessageUnknown) {
@@ -155,10 +164,8 @@ func (c *Cluster) unknown(e MessageUnknown) {
 	}
 }
 
-// hear takes in a beat that has come, and returns the answer, if there is one.
+// hear takes in a beat that has come, and returns the answer, if there is one; c.mu is held.
 func (c *Cluster) hear(b *pb.Beat, now time.Time) []outgoing {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	m := c.members[b.GetFrom().GetName()]
 	if m == nil || m.id.Boot != b.GetFrom().GetBoot() {
 		c.ignored.Add(1) // membership has not heard of this life yet, or it has of another: that is whom it is about, then
@@ -170,7 +177,7 @@ func (c *Cluster) hear(b *pb.Beat, now time.Time) []outgoing {
 		c.answered(m, b, now)
 		return nil
 	}
-	granted := !m.leaving && c.lease.Grant(m.id, now)
+	granted := c.lease.Grant(m.id, now) // not to one that leaves: the lease knows
 	answer := c.newBeat(now)
 	answer.Echo, answer.Granted = b.GetSeq(), granted
 	answer.Losses = count(len(c.recent(m.id.Name, now)))

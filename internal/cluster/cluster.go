@@ -3,11 +3,12 @@
 //
 // Guarantees:
 //   - Holds is true only while a majority of the cluster has let this node poll within the lease's term, or if it is to go on in a
-//     minority; it costs some nanoseconds, takes no lock, and goes by the monotonic clock, so that a process that stood still finds its
-//     lease over. Whoever asks it inline before each run never runs on a lease that is over.
+//     minority; it takes no lock, and goes by a clock that goes on whatever happens to the process or, on Linux, the machine, so that one
+//     which stood still or slept finds its lease over. Whoever asks it inline before each run never runs on a lease that is over.
 //   - An era that has ended never holds again.
 //   - Nothing that somebody without a certificate of the cluster's authorities sends is looked at, beyond his handshake.
 //   - Nothing blocks for long but Start, Leave and Close, and when Close has returned there is no connection, and no listener, left.
+//     Of memberlist's own goroutines, which nobody can wait for, some end up to two probeIntervals later; they do nothing any more.
 //
 // All methods are safe to call from any goroutine, but not from Config.Tell and Config.Changed.
 package cluster
@@ -107,10 +108,12 @@ type Cluster struct {
 	config    Config
 	self      machine.NodeID
 	transport *transport
-	list      *memberlist.Memberlist
+	list      atomic.Pointer[memberlist.Memberlist] // nil until the node has started
 	tell      teller
+	drops     atomic.Uint64
 	ignored   atomic.Uint64
 
+	clock clock // leases go by it
 	fence atomic.Pointer[fence]
 	kick  chan struct{} // has the beats go out at once
 	heard chan struct{} // somebody has answered, for Leave
@@ -146,48 +149,24 @@ type fence struct {
 	keep  bool
 }
 
-// New returns a node that nobody knows of yet: it has no lease. An error says what was tried and what to do.
+// New returns a node of which nobody knows yet: it has no lease. An error says what to do.
 func New(config Config) (*Cluster, error) {
-	if config.Tell == nil {
-		config.Tell = func(Event) {}
-	}
-	if config.Changed == nil {
-		config.Changed = func() {}
-	}
-	if config.Clock == nil {
-		config.Clock = func() int64 { return time.Now().UnixNano() }
-	}
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	self := machine.NodeID{Name: config.Node, Boot: boot()}
-	c := &Cluster{
-		config:  config,
-		self:    self,
-		tell:    teller{to: config.Tell, thin: make(thin)},
-		kick:    make(chan struct{}, 1),
-		heard:   make(chan struct{}, 1),
-		lease:   machine.NewLease(self, config.Size, term, drift, config.Keep),
-		size:    config.Size,
-		members: make(map[string]*member),
-		gone:    make(map[string]*departed),
-		deaths:  make(map[string][]time.Time),
-		clashes: make(map[string]*clash),
-		asked:   make(map[uint64]time.Time),
-		knew:    make(map[MessageUnknown]bool),
-	}
+	c := newCluster(config)
 	if meta := c.meta(); len(meta) > memberlist.MetaMaxSize {
 		return nil, fmt.Errorf("cluster: the address for actors, %q, has more than %d bytes: it has to be a host:port", config.Remote, memberlist.MetaMaxSize)
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.refresh(time.Now())
+	c.refresh(c.clock.now())
 	return c, nil
 }
 
-// Start listens, and joins the cluster in the background. It is over with Close; ctx is only for the start itself. An error says
-// what was tried and what to do.
+// Start listens, and joins the cluster in the background; it is called once. It is over with Close; ctx is only for the start itself. An error
+// says what was tried and what to do.
 func (c *Cluster) Start(ctx context.Context) error {
 	server, err := c.server(c.config.TLS)
 	if err != nil {
@@ -201,14 +180,46 @@ func (c *Cluster) Start(ctx context.Context) error {
 	}
 	c.transport = t
 	t.start(ctx)
-	if c.list, err = memberlist.Create(c.settings()); err != nil {
-		_ = t.Shutdown()
+	list, err := memberlist.Create(c.settings())
+	if err != nil {
 		c.transport = nil
+		_ = t.Shutdown()
 		return fmt.Errorf("cluster: start membership of %s on %s: %w", c.config.Node, c.config.Listen, err)
 	}
+	c.list.Store(list)
 	c.wg.Go(c.beat)
 	c.wg.Go(c.join)
 	return nil
+}
+
+// newCluster returns one that is not connected to anything yet.
+func newCluster(config Config) *Cluster {
+	if config.Tell == nil {
+		config.Tell = func(Event) {}
+	}
+	if config.Changed == nil {
+		config.Changed = func() {}
+	}
+	if config.Clock == nil {
+		config.Clock = func() int64 { return time.Now().UnixNano() }
+	}
+	self := machine.NodeID{Name: config.Node, Boot: boot()}
+	return &Cluster{
+		config:  config,
+		self:    self,
+		tell:    teller{to: config.Tell, thin: make(thin)},
+		clock:   newClock(),
+		kick:    make(chan struct{}, 1),
+		heard:   make(chan struct{}, 1),
+		lease:   machine.NewLease(self, config.Size, term, drift, config.Keep),
+		size:    config.Size,
+		members: make(map[string]*member),
+		gone:    make(map[string]*departed),
+		deaths:  make(map[string][]time.Time),
+		clashes: make(map[string]*clash),
+		asked:   make(map[uint64]time.Time),
+		knew:    make(map[MessageUnknown]bool),
+	}
 }
 
 func (c *Config) check() error {
@@ -266,7 +277,7 @@ func (c *Cluster) listen(ctx context.Context, server *tls.Config) (*transport, e
 		cluster:  c.config.Name,
 		listener: l,
 		refuse:   c.tell.refused,
-		drop:     c.tell.dropped,
+		drop:     c.dropped,
 	}
 	t.identity.Store(&identity{server, c.client(c.config.TLS)})
 	return t, nil
@@ -313,23 +324,23 @@ func (c *Cluster) Address() string { return c.transport.address().String() }
 
 // Counts returns what was counted since the start.
 func (c *Cluster) Counts() Counts {
-	return Counts{Refused: c.tell.refusals.Load(), Dropped: c.tell.drops.Load(), Ignored: c.ignored.Load()}
+	return Counts{Refused: c.tell.refusals.Load(), Dropped: c.drops.Load(), Ignored: c.ignored.Load()}
 }
 
 // Holds tells whether this node may poll, at this moment, in an era.
 func (c *Cluster) Holds(era uint64) bool {
 	f := c.fence.Load()
-	return f.era == era && (f.keep || time.Now().Before(f.until))
+	return f.era == era && (f.keep || c.clock.now().Before(f.until))
 }
 
 // Minority tells whether this node polls, or would, without a majority.
-func (c *Cluster) Minority() bool { return !time.Now().Before(c.fence.Load().until) }
+func (c *Cluster) Minority() bool { return !c.clock.now().Before(c.fence.Load().until) }
 
 // View returns what the node knows now. Nobody else has it. A member that has not beaten yet has no weight.
 func (c *Cluster) View() *machine.View {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
+	now := c.clock.now()
 	o := c.outlook(now)
 	v := &machine.View{
 		Self: c.self, Leased: o.leased, Minority: o.minority, Informed: o.informed, Era: o.era, Required: o.required,
@@ -366,7 +377,7 @@ func (c *Cluster) Announce(a machine.Announcement) {
 func (c *Cluster) Asked(by machine.NodeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
+	now := c.clock.now()
 	c.lease.Asked(by, now)
 	c.refresh(now)
 }
@@ -379,7 +390,7 @@ func (c *Cluster) SetSize(size int) {
 		d.size = 0
 	}
 	c.resize()
-	c.refresh(time.Now())
+	c.refresh(c.clock.now())
 	c.mu.Unlock()
 	poke(c.kick)
 }
@@ -403,7 +414,7 @@ func (c *Cluster) Renew(id check.TLS) error {
 // when all have answered, or ctx is over. The node still votes until Close.
 func (c *Cluster) Leave(ctx context.Context) {
 	c.mu.Lock()
-	now := time.Now()
+	now := c.clock.now()
 	if !c.leaving {
 		c.leaving, c.over, c.leftAt = true, true, c.seq+1
 		c.lease.GiveUp(now)
@@ -413,11 +424,12 @@ func (c *Cluster) Leave(ctx context.Context) {
 	c.farewell(ctx)
 	c.ending.Lock()
 	defer c.ending.Unlock()
-	if c.ended || c.list == nil {
+	list := c.list.Load()
+	if c.ended || list == nil {
 		return
 	}
 	// All have heard of it, most likely; this is for memberlist. It needs a moment to tell somebody.
-	_ = c.list.Leave(leaveTimeout)
+	_ = list.Leave(leaveTimeout)
 }
 
 // Close ends everything. If the node has not left, others will find it dead. The error is that of closing the listener.
@@ -431,15 +443,13 @@ func (c *Cluster) Close() error {
 	c.ended = true
 	c.mu.Lock()
 	c.over = true
-	c.refresh(time.Now())
+	c.refresh(c.clock.now())
 	c.mu.Unlock()
 	if c.transport == nil { // it was not started
 		return nil
 	}
 	err := c.transport.Shutdown()
-	if c.list != nil {
-		_ = c.list.Shutdown()
-	}
+	_ = c.list.Load().Shutdown()
 	c.wg.Wait()
 	return err
 }

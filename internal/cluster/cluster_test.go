@@ -1,11 +1,15 @@
 package cluster
 
 import (
+	"context"
+	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/memberlist"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/serviceradar/poller/internal/check"
@@ -90,6 +94,29 @@ func TestDeath(t *testing.T) {
 	}
 }
 
+// TestRestart: another life of a node at its old address takes the place of the one before, though nobody has found that dead.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.start("a"), w.start("b")
+	c := w.start("c")
+	w.gather(a, b, c)
+	at := c.Address()
+	c.die()
+	again := w.start("c", func(config *Config) { config.Listen = at })
+	w.gather(a, b, again)
+	for _, n := range []*node{a, b} {
+		w.until("the lease of the life before is over", func() bool { return len(n.View().Required) == 2 })
+		if got := n.member("c").NodeID; got != again.Self() {
+			t.Errorf("%s has %v for c", n.self.Name, got)
+		}
+		if died := events[MemberDied](n); len(died) != 1 || died[0].Node != c.Self() {
+			t.Errorf("%s told %s", n.self.Name, n.told())
+		}
+	}
+	w.until("c hears that it was lost", func() bool { return again.View().Losses == 1 })
+}
+
 // TestLeave: one that leaves has given up its lease, and is gone for the others when Leave returns; nobody takes it for dead.
 func TestLeave(t *testing.T) {
 	t.Parallel()
@@ -114,12 +141,35 @@ func TestLeave(t *testing.T) {
 	again := w.start("c")
 	w.gather(a, b, again)
 	for _, n := range []*node{a, b} {
+		for _, e := range events[PacketsDropped](n) {
+			if e.Address == c.Address() && strings.Contains(e.Err.Error(), "refused") {
+				t.Errorf("%s told %+v", n.self.Name, e)
+			}
+		}
 		if left := events[MemberLeft](n); len(left) != 1 || left[0].Node != c.Self() || len(events[MemberDied](n)) != 0 {
 			t.Errorf("%s told %s", n.self.Name, n.told())
 		}
 	}
 	if again.View().Losses != 0 {
 		t.Error("it is said to have been lost")
+	}
+}
+
+// TestLeaveInVain: one that leaves waits for others no longer than it is to.
+func TestLeaveInVain(t *testing.T) {
+	t.Parallel()
+	w := newSecureWorld(t)
+	a, b := w.start("a"), w.start("b")
+	w.gather(a, b)
+	b.isolate(tlsidtest.NewCA(t).Issue(t, "stranger"))
+	ctx, cancel := context.WithTimeout(t.Context(), beatEvery)
+	defer cancel()
+	a.Leave(ctx)
+	if ctx.Err() == nil {
+		t.Error("it did not wait")
+	}
+	if a.View().Leased || len(events[MemberLeft](b)) > 0 {
+		t.Errorf("b told %s", b.told())
 	}
 }
 
@@ -219,11 +269,77 @@ func TestSeeds(t *testing.T) {
 			t.Errorf("told %s\nwant in it: %s", said, want)
 		}
 	}
-	b := w.start("b")
+	b := w.start("b", func(c *Config) {
+		_, port, _ := net.SplitHostPort(a.Address())
+		c.Seeds = []string{net.JoinHostPort("localhost", port)}
+	})
 	w.gather(a, b)
 	w.until("a tells that it has found somebody", func() bool { return len(events[SeedsFound](a)) == 1 })
 	if got := events[SeedsSilent](b); len(got) > 0 {
 		t.Errorf("b told %v", got)
+	}
+}
+
+// TestOwnSeed: nobody misses anybody if the only seed is the node itself.
+func TestOwnSeed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	free := carry(t, check.TLS{})
+	at := free.at()
+	if err := free.Shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	a := w.start("a", func(c *Config) { c.Listen, c.Seeds = at, []string{at} })
+	if errs := a.gather(); errs != nil {
+		t.Errorf("%v", errs)
+	}
+	a.die()
+	again := w.start("a", func(c *Config) { c.Listen, c.Seeds = at, []string{at, "nonsense"} })
+	if errs := again.gather(); len(errs) != 1 {
+		t.Errorf("%v", errs)
+	}
+}
+
+// TestMalformed: what a node says of itself has to be understood, or it is not let in.
+func TestMalformed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.start("a")
+	for meta, ok := range map[string]bool{"1 boot remote:1": true, "1 boot remote:1 more": true, "": false, "1": false, "1  r": false, "2 boot remote:1": false} {
+		n := &memberlist.Node{Name: "b" + meta, Addr: net.IPv4(127, 0, 0, 1), Port: 1, Meta: []byte(meta)}
+		if err := (*delegate)(a.Cluster).NotifyAlive(n); (err == nil) != ok {
+			t.Errorf("%q: %v", meta, err)
+		}
+	}
+	if got := events[NodeMalformed](a); len(got) != 4 || got[0].Address != "127.0.0.1:1" || !strings.Contains(got[0].Reason, "another version") {
+		t.Errorf("told %+v", got)
+	}
+}
+
+func TestClock(t *testing.T) {
+	t.Parallel()
+	k := newClock()
+	wait(t, "moment", time.After(50*time.Millisecond)) // in which nothing is done
+	before := time.Now()
+	got := k.now()
+	if after := time.Now(); got.Before(before.Add(-time.Millisecond)) || got.After(after.Add(time.Millisecond)) {
+		t.Errorf("%v, and it is between %v and %v", got, before, after)
+	}
+	k.boot -= time.Hour // as if it had slept
+	if slept := k.now().Sub(got); runtime.GOOS == "linux" && (slept-time.Hour).Abs() > time.Minute {
+		t.Errorf("%v after it has slept for an hour", slept)
+	}
+}
+
+// BenchmarkHolds is what a run pays for the fence.
+func BenchmarkHolds(b *testing.B) {
+	c := &Cluster{clock: newClock()}
+	c.fence.Store(&fence{era: 1, until: c.clock.now().Add(time.Hour)})
+	b.ReportAllocs()
+	for b.Loop() {
+		if !c.Holds(1) {
+			b.Fatal("it does not hold")
+		}
 	}
 }
 
@@ -329,7 +445,9 @@ func TestUnknown(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.start("a"), w.start("b")
 	w.gather(a, b)
+	a.mu.Lock()
 	to := a.members["b"].node
+	a.mu.Unlock()
 	beat, err := proto.Marshal(&pb.Beat{From: &pb.Node{Name: "a", Boot: "another life"}, Seq: 1 << 40, Hash: "wrong"})
 	if err != nil {
 		t.Fatal(err)
@@ -342,11 +460,11 @@ func TestUnknown(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := a.list.SendBestEffort(&to, body); err != nil {
+			if err := a.list.Load().SendBestEffort(&to, body); err != nil {
 				t.Error(err)
 			}
 		}
-		if err := a.list.SendBestEffort(&to, []byte("nonsense")); err != nil {
+		if err := a.list.Load().SendBestEffort(&to, []byte("nonsense")); err != nil {
 			t.Error(err)
 		}
 	}
@@ -442,6 +560,24 @@ func TestRenew(t *testing.T) {
 		}
 	}
 	w.gather(a, b, c)
+
+	// Those who connect are shown what is in the files, without anybody's doing.
+	again := w.ca.Issue(t, "again")
+	if err := a.Renew(again); err != nil {
+		t.Fatal(err)
+	}
+	tlsidtest.Replace(t, again.CertFile, w.ca.Issue(t, "half").CertFile)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for len(events[IdentityRead](a)) == 0 {
+		if got := a.shows(w.ca.Issue(t, "client")); got != "again" {
+			t.Fatalf("it shows the certificate of %q", got)
+		}
+		wait(t, "tick", tick.C)
+	}
+	if got := events[IdentityRead](a)[0].Err; got == nil || !strings.Contains(got.Error(), "not the key of the certificate") {
+		t.Errorf("told %v", got)
+	}
 }
 
 func TestStartErrors(t *testing.T) {

@@ -71,7 +71,7 @@ type SizesDiffer struct {
 // TooMany says: there are more nodes than the cluster's size, so that a majority of it is none of them.
 type TooMany struct{ Members, Size int }
 
-// PacketsDropped says: what was to be sent to an address was not, because it is not reached, or too slow.
+// PacketsDropped says: what was to be sent to a member was not, because it is not reached, or too slow.
 type PacketsDropped struct {
 	Address string
 	Err     error

@@ -46,7 +46,7 @@ func (c *Cluster) join() {
 
 // gather joins whoever is missing, all at the same time. It returns what is wrong with each of the seeds, if there is no other member.
 func (c *Cluster) gather() []error {
-	present, missing := c.presence(time.Now())
+	present, missing := c.presence(c.clock.now())
 	if present == nil {
 		return nil
 	}
@@ -133,7 +133,7 @@ func (c *Cluster) joinAll(at map[netip.AddrPort]bool) map[netip.AddrPort]error {
 
 // joinAt exchanges all that is known with the node at an address.
 func (c *Cluster) joinAt(address netip.AddrPort) error {
-	_, err := c.list.Join([]string{address.String()})
+	_, err := c.list.Load().Join([]string{address.String()})
 	if err == nil {
 		return nil
 	}

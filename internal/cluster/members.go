@@ -95,7 +95,7 @@ func (d *delegate) NotifyJoin(n *memberlist.Node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n.Name != c.self.Name {
-		c.joined(n, time.Now())
+		c.joined(n, c.clock.now())
 	}
 }
 
@@ -107,7 +107,7 @@ func (d *delegate) NotifyUpdate(n *memberlist.Node) {
 	if n.Name == c.self.Name {
 		return
 	}
-	now := time.Now()
+	now := c.clock.now()
 	if m := c.members[n.Name]; m != nil && bytes.Equal(m.node.Meta, n.Meta) {
 		return
 	}
@@ -121,7 +121,7 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n.Name != c.self.Name {
-		c.parted(n.Name, time.Now())
+		c.parted(n.Name, c.clock.now())
 	}
 }
 
@@ -130,17 +130,7 @@ func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
 	c := d.cluster()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
-	of := c.clashes[existing.Name]
-	if of == nil || now.Sub(of.last) > clashOver {
-		of = &clash{first: now}
-		c.clashes[existing.Name] = of
-	}
-	of.last = now
-	if now.Sub(of.first) >= clashAfter {
-		e := NameConflict{Name: existing.Name, Address: existing.Address(), Other: other.Address(), Ours: existing.Name == c.self.Name}
-		c.tell.often(fmt.Sprint("conflict ", e), 1, func(int) Event { return e })
-	}
+	c.clashed(existing, other, c.clock.now())
 }
 
 // NodeMeta is what others hear of this node with its name.
@@ -208,6 +198,20 @@ func (c *Cluster) recent(name string, now time.Time) []time.Time {
 	return deaths
 }
 
+// clashed takes in that two nodes have a name; c.mu is held.
+func (c *Cluster) clashed(existing, other *memberlist.Node, now time.Time) {
+	of := c.clashes[existing.Name]
+	if of == nil || now.Sub(of.last) > clashOver {
+		of = &clash{first: now}
+		c.clashes[existing.Name] = of
+	}
+	of.last = now
+	if now.Sub(of.first) >= clashAfter {
+		e := NameConflict{Name: existing.Name, Address: existing.Address(), Other: other.Address(), Ours: existing.Name == c.self.Name}
+		c.tell.often(fmt.Sprint("conflict ", e), 1, func(int) Event { return e })
+	}
+}
+
 // alive returns the other members that have not left, by name; c.mu is held.
 func (c *Cluster) alive() []machine.NodeID {
 	ids := make([]machine.NodeID, 0, len(c.members))
@@ -251,6 +255,18 @@ func (c *Cluster) wanted() int {
 }
 
 func (c *Cluster) resize() { c.lease.SetSize(c.wanted()) }
+
+// dropped counts packets that are not sent. It is told if they were for a member: those who are gone get some for a while, too.
+func (c *Cluster) dropped(address string, err error, packets int) {
+	c.drops.Add(uint64(packets)) //nolint:gosec // never negative
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.members {
+		if !m.leaving && m.node.Address() == address {
+			c.tell.often("dropped "+address, packets, func(heldBack int) Event { return PacketsDropped{address, err, heldBack + packets} })
+		}
+	}
+}
 
 // outlook is what View says of the lease, to find out whether it has changed.
 type outlook struct {

@@ -15,8 +15,8 @@ const mostThinned = 64
 
 // teller tells of what may happen very often, each thing once in tellAgain.
 type teller struct {
-	to              func(Event)
-	refusals, drops atomic.Uint64
+	to       func(Event)
+	refusals atomic.Uint64
 
 	mu   sync.Mutex
 	thin thin
@@ -36,11 +36,6 @@ func (t *teller) refused(address net.Addr, reason string) {
 	t.refusals.Add(1)
 	host, _, _ := net.SplitHostPort(address.String())
 	t.often("refused "+host+" "+reason, 1, func(heldBack int) Event { return Refused{address.String(), reason, heldBack} })
-}
-
-func (t *teller) dropped(address string, err error, packets int) {
-	t.drops.Add(uint64(packets)) //nolint:gosec // never negative
-	t.often("dropped "+address, packets, func(heldBack int) Event { return PacketsDropped{address, err, heldBack + packets} })
 }
 
 // thin holds back what was told within tellAgain, and counts it.

@@ -314,15 +314,21 @@ func TestManyUnknown(t *testing.T) {
 	t.Parallel()
 	c := carry(t, check.TLS{})
 	for range mostUnknown {
-		c.dialRaw(t, "")
+		c.unknown <- struct{}{}
 	}
 	hangsUp(t, c.dialRaw(t, ""))
 	c.tells(t, "too many connect at the same time")
 	for range mostUnknown {
-		c.tells(t, "did not show")
+		<-c.unknown
 	}
-	c.dialRaw(t, hello+string(frame([]byte("x"))))
-	wait(t, "packet", c.packets)
+	for range mostUnknown + 1 { // those who get in take no place
+		c.dialRaw(t, hello+string(frame([]byte("x"))))
+		wait(t, "packet", c.packets)
+	}
+	for range mostUnknown + 1 { // and those who are refused give theirs back
+		hangsUp(t, c.dialRaw(t, "nonsense"))
+		c.tells(t, "does not speak the cluster's language")
+	}
 }
 
 // TestQueue: to write never blocks, and what waits is bounded; the oldest go.
@@ -372,6 +378,30 @@ func TestOldPackets(t *testing.T) {
 	}
 }
 
+// TestRetire: a peer to which nothing is sent goes, unless there is something again at that moment; the next packet makes another.
+func TestRetire(t *testing.T) {
+	t.Parallel()
+	a, b := carry(t, check.TLS{}), carry(t, check.TLS{})
+	p := &peer{t: a.transport, address: b.at(), queue: make(chan packet, mostQueued)}
+	a.peers[b.at()] = p
+	if _, err := a.WriteTo([]byte("x"), b.at()); err != nil {
+		t.Fatal(err)
+	}
+	if p.retire() {
+		t.Error("it goes though there is something to send")
+	}
+	<-p.queue
+	if !p.retire() {
+		t.Error("it stays though there is nothing to send")
+	}
+	if _, err := a.WriteTo([]byte("y"), b.at()); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, "packet", b.packets); string(got.Buf) != "y" || len(p.queue) != 0 {
+		t.Errorf("got %q", got.Buf)
+	}
+}
+
 // TestPeerReturns: after a peer's end and return packets get there again; each attempt in between is delayed.
 func TestPeerReturns(t *testing.T) {
 	t.Parallel()
@@ -414,6 +444,23 @@ func TestPeerReturns(t *testing.T) {
 		case <-tick.C:
 		case <-ctx.Done():
 			t.Fatal("no packet comes")
+		}
+	}
+}
+
+// TestEnded: once a connection is known to have ended, the next packet goes over another, and none is lost.
+func TestEnded(t *testing.T) {
+	t.Parallel()
+	a, b := carry(t, check.TLS{}), carry(t, check.TLS{})
+	p := &peer{t: a.transport, address: b.at()}
+	for i := range byte(3) {
+		p.send(packet{frame([]byte{i}), time.Now()})
+		if got := wait(t, "packet", b.packets); got.Buf[0] != i {
+			t.Errorf("got %v, want %d", got.Buf, i)
+		}
+		b.hangUp()
+		for tick := time.NewTicker(time.Millisecond); !p.ended.Load(); {
+			wait(t, "tick", tick.C)
 		}
 	}
 }

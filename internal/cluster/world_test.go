@@ -222,7 +222,9 @@ func (n *node) shows(id check.TLS) string {
 	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName
 }
 
+// startNode starts a node that a test ends.
 func startNode(t *testing.T, config Config) (*Cluster, error) {
+	t.Helper()
 	c, err := New(config)
 	if err != nil {
 		return nil, err
