@@ -109,7 +109,7 @@ func (c *Cluster) newBeat(now time.Time) *pb.Beat {
 	b := &pb.Beat{
 		From: &pb.Node{Name: c.self.Name, Boot: c.self.Boot}, Seq: c.seq, Clock: c.config.Clock(), Leaving: c.leaving,
 		Hash: c.ours.Hash, Weight: count(c.ours.Weight), Draining: c.ours.Draining, Size: count(c.size), Agents: count(c.ours.Agents),
-		Held: count(c.ours.Held), Version: c.config.Version,
+		Held: count(c.ours.Held), Version: c.config.Version, PollerId: c.config.PollerID,
 	}
 	for _, g := range c.lease.Grants(now) {
 		b.Grants = append(b.Grants, &pb.Grant{To: &pb.Node{Name: g.To.Name, Boot: g.To.Boot}, Age: int64(g.Age)})
@@ -202,6 +202,10 @@ func (c *Cluster) learn(m *member, b *pb.Beat, now time.Time) {
 	if size := int(b.GetSize()); size != m.size {
 		m.size, c.last.stale = size, true
 		c.membersChanged(now)
+	}
+	if same := b.GetPollerId() == c.config.PollerID && c.config.PollerID != ""; same && !m.toldPoller {
+		m.toldPoller = true
+		c.config.Tell(PollerShared{m.id, b.GetPollerId()})
 	}
 	if m.size == c.size {
 		m.toldSize = 0

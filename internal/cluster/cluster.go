@@ -94,6 +94,8 @@ type Config struct {
 	Identities *tlsid.Store
 	// Version is the program's.
 	Version string
+	// PollerID is who this node is, to core; each node needs its own.
+	PollerID string
 	// Clock returns the cluster time in nanoseconds, which nodes compare; nil is the wall clock.
 	Clock func() int64
 	// Tell takes events, from many goroutines at once. It must not block, and not call the Cluster.

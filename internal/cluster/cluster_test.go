@@ -481,8 +481,15 @@ func TestSizes(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.start("a"), w.start("b")
 	w.gather(a, b)
-	c := w.start("c", func(c *Config) { c.Size = 5 })
+	c := w.start("c", func(c *Config) { c.Size, c.PollerID = 5, "poller-of-a" })
 	w.gather(a, b, c)
+	w.until("a tells that c is the same poller to core", func() bool {
+		got := events[PollerShared](a)
+		return len(got) == 1 && got[0] == PollerShared{c.Self(), "poller-of-a"}
+	})
+	if got := events[PollerShared](b); len(got) > 0 {
+		t.Errorf("b told %+v", got)
+	}
 	w.until("a goes by the size of c", func() bool { return a.View().Size == 5 && a.View().Majority == 3 })
 	if got := events[SizesDiffer](a); len(got) != 1 || got[0] != (SizesDiffer{c.Self(), 5, 3}) {
 		t.Errorf("a told %+v", got)

@@ -68,6 +68,12 @@ type SizesDiffer struct {
 	Theirs, Ours int
 }
 
+// PollerShared says: a node has the same poller_id as this one, so core takes both for one.
+type PollerShared struct {
+	Node     machine.NodeID
+	PollerID string
+}
+
 // TooMany says: there are more nodes than the cluster's size, so that a majority of it is none of them.
 type TooMany struct{ Members, Size int }
 

@@ -30,6 +30,7 @@ type member struct {
 	losses      int
 	toldSize    int
 	toldClock   bool
+	toldPoller  bool
 	echoed      uint64    // the newest of our beats that it has answered
 	answered    time.Time // when
 	samples     []sample  // of its answers, the newest last

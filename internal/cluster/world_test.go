@@ -53,7 +53,7 @@ func (w *world) start(name string, change ...func(*Config)) *node {
 	w.t.Helper()
 	n := &node{w: w}
 	config := Config{
-		Name: clusterName, Node: name, Listen: "127.0.0.1:0", Remote: name + ".example:8090", Size: 3, Version: "v1",
+		Name: clusterName, Node: name, Listen: "127.0.0.1:0", Remote: name + ".example:8090", Size: 3, Version: "v1", PollerID: "poller-of-" + name,
 		Identities: tlsid.NewStore(), Tell: n.tell, Changed: func() { poke(w.news) },
 	}
 	for _, other := range w.nodes {

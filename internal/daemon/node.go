@@ -40,7 +40,7 @@ func (d *Daemon) prepareNode(cfg *config.Config) (*actors.Sharing, error) {
 	version, _ := observe.Build()
 	d.cluster, err = cluster.New(cluster.Config{
 		Name: c.Name, Node: c.Node, Listen: c.Listen, Remote: c.Remote, Seeds: c.Seeds, Size: c.Size, Keep: c.OnMinority == config.MinorityKeep,
-		TLS: c.TLS, Identities: d.identities, Version: version,
+		TLS: c.TLS, Identities: d.identities, Version: version, PollerID: cfg.PollerID,
 		Clock: func() int64 { return int64(time.Since(epoch)) },
 		Tell:  d.tell.node, Changed: func() {
 			if system := d.polls.Load(); system != nil {

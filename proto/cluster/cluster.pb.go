@@ -177,7 +177,9 @@ type Beat struct {
 	// Version is the sender's program.
 	Version string `protobuf:"bytes,14,opt,name=version,proto3" json:"version,omitempty"`
 	// Losses is, in an answer, how often the sender has lost sight of the receiver's node lately.
-	Losses        uint32 `protobuf:"varint,15,opt,name=losses,proto3" json:"losses,omitempty"`
+	Losses uint32 `protobuf:"varint,15,opt,name=losses,proto3" json:"losses,omitempty"`
+	// PollerId is who the sender is, to core.
+	PollerId      string `protobuf:"bytes,16,opt,name=poller_id,json=pollerId,proto3" json:"poller_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -315,6 +317,13 @@ func (x *Beat) GetLosses() uint32 {
 		return x.Losses
 	}
 	return 0
+}
+
+func (x *Beat) GetPollerId() string {
+	if x != nil {
+		return x.PollerId
+	}
+	return ""
 }
 
 // Grant says when one node granted another to poll last.
@@ -1014,7 +1023,7 @@ const file_cluster_cluster_proto_rawDesc = "" +
 	"\x04body\x18\x03 \x01(\fR\x04body\".\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04boot\x18\x02 \x01(\tR\x04boot\"\xfb\x02\n" +
+	"\x04boot\x18\x02 \x01(\tR\x04boot\"\x98\x03\n" +
 	"\x04Beat\x12!\n" +
 	"\x04from\x18\x01 \x01(\v2\r.cluster.NodeR\x04from\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x12\n" +
@@ -1031,7 +1040,8 @@ const file_cluster_cluster_proto_rawDesc = "" +
 	"\x06agents\x18\f \x01(\rR\x06agents\x12\x12\n" +
 	"\x04held\x18\r \x01(\rR\x04held\x12\x18\n" +
 	"\aversion\x18\x0e \x01(\tR\aversion\x12\x16\n" +
-	"\x06losses\x18\x0f \x01(\rR\x06losses\"8\n" +
+	"\x06losses\x18\x0f \x01(\rR\x06losses\x12\x1b\n" +
+	"\tpoller_id\x18\x10 \x01(\tR\bpollerId\"8\n" +
 	"\x05Grant\x12\x1d\n" +
 	"\x02to\x18\x01 \x01(\v2\r.cluster.NodeR\x02to\x12\x10\n" +
 	"\x03age\x18\x02 \x01(\x03R\x03age\"~\n" +
