@@ -170,6 +170,7 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 		if p.agents[start.Agent.Name] == nil || !mayPoll {
 			continue // it is not configured any more, or not ours to poll
 		}
+		p.ledger.inTime(start)
 		b := machine.Batch{Agent: start.Agent, Runs: make([]check.Run, 0, len(start.Checks)), Latest: p.ledger.schedule.Latest(slot)}
 		for _, c := range start.Checks {
 			run := check.Run{Agent: start.Agent, Check: c, Due: slot.Due, Deadline: p.ledger.schedule.LatestOf(slot, c)}

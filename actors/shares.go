@@ -98,7 +98,7 @@ func (p *poller) adopt(m adopt, now time.Time) {
 			from = left
 		}
 		delete(l.left, a.agent)
-		if checks := l.schedule.Adopt(spec, from, now); len(checks) > 0 {
+		if checks := l.schedule.Adopt(spec, from); len(checks) > 0 {
 			l.missed = append(l.missed, machine.Start{Agent: spec, Checks: checks})
 		}
 		l.since[a.agent] = l.schedule.NextBegin(a.agent)
@@ -234,12 +234,24 @@ func (p *poller) startMissed(now time.Time) {
 	}
 }
 
-// startAside starts checks outside of their turns. No cycle waits for them; their statuses go into the next to close.
-func (p *poller) startAside(start machine.Start, now time.Time) {
-	if p.agents[start.Agent.Name] == nil || !p.ledger.mayPoll(p.env) {
+// inTime takes checks off those that are missed, because their turn has come.
+func (l *ledger) inTime(turn machine.Start) {
+	if l.share == nil {
 		return
 	}
-	b := machine.Batch{Agent: start.Agent, Latest: p.ledger.schedule.Deadline(start.Agent.Name)}
+	for i := range l.missed {
+		if m := &l.missed[i]; m.Agent.Name == turn.Agent.Name {
+			m.Checks = slices.DeleteFunc(m.Checks, func(c *check.Check) bool { return slices.Contains(turn.Checks, c) })
+		}
+	}
+}
+
+// startAside starts checks outside of their turns. No cycle waits for them; their statuses go into the next to close.
+func (p *poller) startAside(start machine.Start, now time.Time) {
+	if len(start.Checks) == 0 || p.agents[start.Agent.Name] == nil || !p.ledger.mayPoll(p.env) {
+		return
+	}
+	b := machine.Batch{Agent: start.Agent, Latest: p.ledger.schedule.StartAside(start.Agent.Name, now)}
 	for _, c := range start.Checks {
 		run := check.Run{Agent: start.Agent, Check: c, Due: now, Deadline: b.Latest}
 		if c.HasResults() {

@@ -12,16 +12,16 @@ import (
 // their due runs is left out or made twice.
 
 // Adopt has an agent started in its place from now on. From is the begin of the first cycle in which its last owner did not start it, by our clock, to the
-// next half interval; zero if that is not known. It returns the checks that are to be started at once, because they were due meanwhile. If their next turn
-// is nearer than half an interval, it is left out.
-func (s *Schedule) Adopt(agent *check.Agent, from, now time.Time) []*check.Check {
+// next half interval; zero if that is not known. It returns the checks that are to be started beside their turns, as soon as may be, because they were due
+// meanwhile (StartAside).
+func (s *Schedule) Adopt(agent *check.Agent, from time.Time) []*check.Check {
 	s.Drop(agent.Name)
 	s.insert(&s.grid, agent)
 	if s.replaced != nil {
 		s.insert(s.replaced, agent)
 	}
 	s.runs = s.count()
-	begin, due := s.turnOf(agent.Name)
+	begin, _ := s.turnOf(agent.Name)
 	if !from.IsZero() {
 		from = s.start.Add(from.Sub(s.start).Round(s.interval))
 		if !from.Before(begin) {
@@ -35,10 +35,21 @@ func (s *Schedule) Adopt(agent *check.Agent, from, now time.Time) []*check.Check
 			missed = append(missed, c)
 		}
 	}
-	if len(missed) > 0 && due.Sub(now) < s.interval/2 {
-		s.from[agent.Name] = begin.Add(s.interval)
-	}
 	return missed
+}
+
+// StartAside says that an agent is started now, beside its turns. If the next one is nearer than half an interval, it is left out. It returns
+// when the run must have ended: just before the turn that follows.
+func (s *Schedule) StartAside(name string, now time.Time) time.Time {
+	begin, due := s.turnOf(name)
+	switch from := s.from[name]; {
+	case from.After(begin):
+		due = due.Add(from.Sub(begin))
+	case due.Sub(now) < s.interval/2:
+		s.from[name] = begin.Add(s.interval)
+		due = due.Add(s.interval)
+	}
+	return due.Add(-runMargin)
 }
 
 // Drop has an agent started no more. It returns the begin of the first cycle in which it has not been, by the grid; zero if there is no such agent.
@@ -72,12 +83,6 @@ func (s *Schedule) NextBegin(name string) time.Time {
 		return from
 	}
 	return begin
-}
-
-// Deadline returns when a run of an agent must have ended that is started beside its turns: just before its next one.
-func (s *Schedule) Deadline(name string) time.Time {
-	begin, due := s.turnOf(name)
-	return due.Add(s.NextBegin(name).Sub(begin) - runMargin)
 }
 
 // turnedSince tells whether checks with an interval were due in a cycle that began at from or later, and before begin.

@@ -52,7 +52,7 @@ func TestSharedSchedules(t *testing.T) {
 		}
 		for _, a := range agents {
 			owner[a] = nodes[0]
-			for _, c := range nodes[0].s.Adopt(a, now.Add(nodes[0].ahead+interval), now.Add(nodes[0].ahead)) {
+			for _, c := range nodes[0].s.Adopt(a, now.Add(nodes[0].ahead+interval)) {
 				t.Fatalf("%s was due before it was there: %v", a.Name, c)
 			}
 		}
@@ -71,8 +71,12 @@ func TestSharedSchedules(t *testing.T) {
 				if m.at.After(now) {
 					return false
 				}
-				for _, c := range m.to.s.Adopt(m.agent, m.from.Add(m.to.ahead), now.Add(m.to.ahead)) {
+				missed := m.to.s.Adopt(m.agent, m.from.Add(m.to.ahead))
+				for _, c := range missed {
 					note(m.agent, c, now)
+				}
+				if len(missed) > 0 {
+					m.to.s.StartAside(m.agent.Name, now.Add(m.to.ahead))
 				}
 				owner[m.agent] = m.to
 				return true
@@ -111,14 +115,15 @@ func TestSharedOrphans(t *testing.T) {
 		a := &check.Agent{Name: "a", Checks: []check.Check{{Name: "x", Interval: interval}, {Name: "hourly", Interval: time.Hour}}}
 		now := epoch.Add(time.Minute + place)
 		s := machine.NewShared(1, interval, 1, epoch, now)
-		if missed := s.Adopt(a, time.Time{}, now); len(missed) != 2 {
+		if missed := s.Adopt(a, time.Time{}); len(missed) != 2 {
 			t.Errorf("of an orphan %d checks are started at once, want both", len(missed))
 		}
+		ends := s.StartAside("a", now)
 		begin := s.NextBegin("a")
 		if first := begin.Sub(now); first < interval/2 || first > interval*3/2 {
 			t.Errorf("adopted %v after the begin of a cycle, it is started again %v later", place, first)
 		}
-		if left := s.Deadline("a").Sub(begin); left > time.Second || left < -time.Second {
+		if left := ends.Sub(begin); left > time.Second || left < -time.Second {
 			t.Errorf("a run beside its turns ends %v after the cycle of the next turn has begun", left)
 		}
 	}
@@ -142,7 +147,7 @@ func TestSharedLate(t *testing.T) {
 	} {
 		s := machine.NewShared(1, interval, 1, epoch, now)
 		var names []string
-		for _, c := range s.Adopt(a, epoch.Add(time.Hour+interval-tt.from), now) {
+		for _, c := range s.Adopt(a, epoch.Add(time.Hour+interval-tt.from)) {
 			names = append(names, c.Name)
 		}
 		if !slices.Equal(names, tt.want) {
@@ -150,7 +155,7 @@ func TestSharedLate(t *testing.T) {
 		}
 	}
 	s := machine.NewShared(1, interval, 1, epoch, now.Add(interval))
-	if missed := s.Adopt(a, epoch.Add(time.Hour+interval), now.Add(interval)); len(missed) != 1 || missed[0].Name != "x" {
+	if missed := s.Adopt(a, epoch.Add(time.Hour+interval)); len(missed) != 1 || missed[0].Name != "x" {
 		t.Errorf("in the cycle after the full minute %v are started at once, want x", missed)
 	}
 }
@@ -166,7 +171,7 @@ func TestSharedDrop(t *testing.T) {
 		t.Errorf("an agent that is not there was last started at %v", from)
 	}
 	for _, from := range []time.Duration{interval, 3 * interval} {
-		s.Adopt(a, epoch.Add(time.Hour+from), now)
+		s.Adopt(a, epoch.Add(time.Hour+from))
 		if got := s.Drop("a").Sub(epoch.Add(time.Hour)); got != from {
 			t.Errorf("adopted from %v, dropped from %v", from, got)
 		}
