@@ -33,6 +33,8 @@ type Remoting struct {
 	// Server is the configuration of its listener, nil for plaintext; Client returns, for each connection to another node, that for it.
 	Server *tls.Config
 	Client func(host string) (*tls.Config, error)
+	// Tune sets the options of a TLS connection's socket; nil leaves them as they are.
+	Tune func(net.Conn)
 }
 
 const (
@@ -63,11 +65,14 @@ func startRemote(system *actor.ActorSystem, o Remoting, observe Observer) (*remo
 	if err := probe.Close(); err != nil {
 		return nil, fmt.Errorf("close the listener that was tried at %s: %w", o.Listen, err)
 	}
-	door := &door{address: o.Listen, observe: observe}
+	if o.Tune == nil {
+		o.Tune = func(net.Conn) {}
+	}
+	door := &door{address: o.Listen, observe: observe, tune: o.Tune}
 	server, client := insecure.NewCredentials(), insecure.NewCredentials()
 	if o.Server != nil {
 		server = &guarded{TransportCredentials: credentials.NewTLS(o.Server), door: door}
-		client = &renewing{config: o.Client, TransportCredentials: credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})}
+		client = &renewing{config: o.Client, tune: o.Tune, TransportCredentials: credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})}
 	}
 	config := remote.Configure(host, number,
 		remote.WithServerOptions(
@@ -95,6 +100,7 @@ type guarded struct {
 }
 
 func (g *guarded) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	g.door.tune(conn)
 	encrypted, info, err := g.TransportCredentials.ServerHandshake(conn)
 	if err != nil {
 		g.door.refuse(fmt.Sprintf("a connection from %s: %v", conn.RemoteAddr(), err))
@@ -110,9 +116,11 @@ func (g *guarded) Clone() credentials.TransportCredentials {
 type renewing struct {
 	credentials.TransportCredentials
 	config func(host string) (*tls.Config, error)
+	tune   func(net.Conn)
 }
 
 func (r *renewing) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	r.tune(conn)
 	host := authority
 	if h, _, err := net.SplitHostPort(authority); err == nil {
 		host = h
@@ -125,13 +133,14 @@ func (r *renewing) ClientHandshake(ctx context.Context, authority string, conn n
 }
 
 func (r *renewing) Clone() credentials.TransportCredentials {
-	return &renewing{config: r.config, TransportCredentials: r.TransportCredentials.Clone()}
+	return &renewing{config: r.config, tune: r.tune, TransportCredentials: r.TransportCredentials.Clone()}
 }
 
 // door lets envelopes for member in, and nothing else.
 type door struct {
 	address string // ours
 	observe Observer
+	tune    func(net.Conn)
 	refused atomic.Uint64
 }
 

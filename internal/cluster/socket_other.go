@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// boundUnacked is Linux's alone. Elsewhere a dead connection ends when its buffer is full and a write takes too long.
-func boundUnacked(*net.TCPConn, time.Duration) {}
+// hasten is Linux's alone. Elsewhere a dead connection ends when its buffer is full and a write takes too long.
+func hasten(*net.TCPConn, time.Duration) {}

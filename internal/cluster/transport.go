@@ -27,8 +27,9 @@ const (
 	mostUnknown = 64
 	// packetsIdle is how long a connection for packets may be without any. Beats come four times a second.
 	packetsIdle = time.Minute
-	// unackedFor is for how long the kernel tries to send what nobody acknowledges: a lease's term, after which it is of no use.
-	unackedFor = 1500 * time.Millisecond
+	// unackedFor is for how long the kernel tries to send what nobody acknowledges: two leases' terms. It is of no use then, but a line that
+	// loses much may do better soon, and to connect anew takes more packets.
+	unackedFor = 2 * term
 	// maxPacket bounds a packet. memberlist's are far smaller, and so are beats.
 	maxPacket = 64 << 10
 )
@@ -111,10 +112,12 @@ func (t *transport) own(raw net.Conn) (*conn, error) {
 	return c, nil
 }
 
-// prepare sets a socket's options.
-func prepare(tcp *net.TCPConn) {
-	_ = tcp.SetNoDelay(true) // Go's default, and too much depends on it
-	boundUnacked(tcp, unackedFor)
+// Hasten sets the options of a connection between two nodes: what is lost is sent again soon.
+func Hasten(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetNoDelay(true) // Go's default, and too much depends on it
+		hasten(tcp, unackedFor)
+	}
 }
 
 func (t *transport) accept() {
@@ -145,7 +148,7 @@ func (t *transport) accept() {
 
 // admit finds out who connects, and serves nodes of the cluster. It gives back the place in t.unknown.
 func (t *transport) admit(tcp *net.TCPConn) {
-	prepare(tcp)
+	Hasten(tcp)
 	c, kind, err := t.greet(tcp)
 	<-t.unknown
 	if err != nil {
@@ -319,7 +322,7 @@ func (t *transport) dial(address string, kind byte, timeout time.Duration) (_ *c
 	if err != nil {
 		return nil, unfriendly(err)
 	}
-	prepare(raw.(*net.TCPConn))
+	Hasten(raw)
 	if config != nil {
 		raw = tls.Client(raw, config)
 	}

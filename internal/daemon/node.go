@@ -53,7 +53,10 @@ func (d *Daemon) prepareNode(cfg *config.Config) (*actors.Sharing, error) {
 	}
 	return &actors.Sharing{
 		Cluster: d.cluster, Epoch: epoch, Obey: d.obey,
-		Remoting: actors.Remoting{Listen: c.Remote, Server: server, Client: func(host string) (*tls.Config, error) { return d.identities.Client(c.TLS, host) }},
+		Remoting: actors.Remoting{
+			Listen: c.Remote, Server: server, Client: func(host string) (*tls.Config, error) { return d.identities.Client(c.TLS, host) },
+			Tune: cluster.Hasten,
+		},
 	}, nil
 }
 
