@@ -23,6 +23,8 @@ const (
 	beatGap = 20 * time.Millisecond
 	// askedFor is for how long answers to a beat count. A grant is of no use after its term; what others say is, for a little longer.
 	askedFor = 4 * term
+	// answersFor is how long a node is taken to be there since it answered, whatever memberlist has heard: its grants last as long.
+	answersFor = term
 	// clocksApart is from what difference of clocks people should know.
 	clocksApart = 250 * time.Millisecond
 	// mostSamples is how many answers an offset is the best of.
@@ -69,6 +71,7 @@ func (c *Cluster) beat() {
 		}
 		c.mu.Lock()
 		now := c.clock.now() // not before: the lease's times never go back
+		doubtful := c.endDoubts(now)
 		var all []outgoing
 		if !now.Before(next) {
 			all = c.beats(now)
@@ -78,7 +81,7 @@ func (c *Cluster) beat() {
 		until := c.last.until
 		c.mu.Unlock()
 		c.send(all)
-		wait := next.Sub(now)
+		wait := min(next.Sub(now), doubtful)
 		if left := until.Sub(now); left > 0 {
 			wait = min(wait, left)
 		}

@@ -641,3 +641,39 @@ func TestEnds(t *testing.T) {
 		t.Error("it may poll after its end")
 	}
 }
+
+// A node that answers is there, though memberlist has it for dead; when it answers no more it is not.
+func TestDoubted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b, c := w.three()
+	a.Cluster.mu.Lock()
+	known := a.members["b"].node
+	a.Cluster.mu.Unlock()
+	(*delegate)(a.Cluster).NotifyLeave(&known)
+	seq := func() uint64 {
+		a.Cluster.mu.Lock()
+		defer a.Cluster.mu.Unlock()
+		if m := a.members["b"]; m != nil && m.doubted {
+			return m.echoed
+		}
+		return 0
+	}
+	if seq() == 0 {
+		t.Fatal("a does not doubt that b is there")
+	}
+	<-time.After(answersFor + 3*beatEvery) // that is how long it has to answer to be there still
+	if a.sees() != "a b c" || len(events[MemberDied](a)) > 0 {
+		t.Errorf("a sees %s", a.sees())
+	}
+	(*delegate)(a.Cluster).NotifyJoin(&known)
+	if seq() != 0 {
+		t.Error("a doubts on that b is there, when memberlist has found it")
+	}
+	(*delegate)(a.Cluster).NotifyLeave(&known)
+	b.die()
+	w.until("b is dead", func() bool { return a.sees() == "a c" && c.sees() == "a c" })
+	if died := events[MemberDied](a); len(died) != 1 {
+		t.Errorf("a told %+v", died)
+	}
+}

@@ -91,7 +91,7 @@ func (c *Cluster) presence(now time.Time) (present, missing map[netip.AddrPort]b
 	}
 	for _, m := range c.members {
 		address := netip.AddrPortFrom(ip(m.node.Addr), m.node.Port)
-		if heard := m.answered; !m.leaving && now.Sub(heard) > unheardFor && now.Sub(m.since) > unheardFor {
+		if heard := m.answered; !m.leaving && (m.doubted || now.Sub(heard) > unheardFor && now.Sub(m.since) > unheardFor) {
 			missing[address] = true
 		} else {
 			present[address] = true

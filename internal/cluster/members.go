@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"net/netip"
@@ -22,15 +21,18 @@ type member struct {
 	since  time.Time
 
 	// What its newest beat said.
-	seq         uint64
-	said        machine.Announcement
-	size        int
-	version     string
-	leaving     bool
-	losses      int
-	toldSize    int
-	toldClock   bool
-	toldPoller  bool
+	seq        uint64
+	said       machine.Announcement
+	size       int
+	version    string
+	leaving    bool
+	losses     int
+	toldSize   int
+	toldClock  bool
+	toldPoller bool
+	// doubted says that memberlist has it for dead. It is not while it answers beats: on a line that loses much memberlist is wrong often, and to
+	// lose sight of a node costs its lease.
+	doubted     bool
 	echoed      uint64    // the newest of our beats that it has answered
 	answered    time.Time // when
 	samples     []sample  // of its answers, the newest last
@@ -108,12 +110,7 @@ func (d *delegate) NotifyUpdate(n *memberlist.Node) {
 	if n.Name == c.self.Name {
 		return
 	}
-	now := c.clock.now()
-	if m := c.members[n.Name]; m != nil && bytes.Equal(m.node.Meta, n.Meta) {
-		return
-	}
-	c.parted(n.Name, now)
-	c.joined(n, now)
+	c.joined(n, c.clock.now())
 }
 
 // NotifyLeave says that a node is dead, or has left; memberlist does not say which.
@@ -121,9 +118,28 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	c := d.cluster()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n.Name != c.self.Name {
-		c.parted(n.Name, c.clock.now())
+	now := c.clock.now()
+	m := c.members[n.Name]
+	if m == nil {
+		return
 	}
+	if m.doubted = !m.leaving; now.Sub(m.answered) >= answersFor || m.leaving {
+		c.parted(n.Name, now)
+	}
+}
+
+// endDoubts takes out those whom memberlist has for dead when they have not answered for a while, and returns how long it is until it
+// will be a while for the next of them, or a long time; c.mu is held.
+func (c *Cluster) endDoubts(now time.Time) time.Duration {
+	next := answersFor
+	for name, m := range c.members {
+		if left := answersFor - now.Sub(m.answered); m.doubted && left <= 0 {
+			c.parted(name, now)
+		} else if m.doubted {
+			next = min(next, left)
+		}
+	}
+	return next
 }
 
 // NotifyConflict says that two nodes have a name.
@@ -154,6 +170,11 @@ func (c *Cluster) joined(n *memberlist.Node, now time.Time) {
 	}
 	m := &member{id: machine.NodeID{Name: n.Name, Boot: boot}, node: *n, remote: remote, since: now}
 	m.node.Addr, m.node.Meta = slices.Clone(n.Addr), slices.Clone(n.Meta)
+	if known := c.members[n.Name]; known != nil && known.id == m.id && known.remote == remote {
+		known.node, known.doubted = m.node, false
+		return
+	}
+	c.parted(n.Name, now) // another life of it
 	if d := c.gone[n.Name]; d != nil {
 		m.size = d.size // until it says another
 		delete(c.gone, n.Name)
