@@ -129,7 +129,7 @@ func (r *renewing) ClientHandshake(ctx context.Context, authority string, conn n
 	if err != nil {
 		return nil, nil, err
 	}
-	return credentials.NewTLS(config).ClientHandshake(ctx, authority, conn)
+	return credentials.NewTLS(config).ClientHandshake(ctx, config.ServerName, conn) // gRPC goes by this, not by the one in the configuration
 }
 
 func (r *renewing) Clone() credentials.TransportCredentials {

@@ -162,11 +162,10 @@ func (p *poller) leaveTo(name string) handOver {
 		}
 	}
 	l.missed = slices.DeleteFunc(l.missed, func(s machine.Start) bool {
-		if s.Agent.Name != name {
-			return false
+		if s.Agent.Name == name && len(s.Checks) > 0 {
+			h.from = h.from.Add(-l.config.Poll.Interval) // the new owner makes up for it
 		}
-		h.from = h.from.Add(-l.config.Poll.Interval) // the new owner makes up for it
-		return true
+		return s.Agent.Name == name
 	})
 	if spec := agentNamed(l.config.Agents, name); spec != nil {
 		h.rows = l.confirmations.Rows(spec)
