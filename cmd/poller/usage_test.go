@@ -1,4 +1,4 @@
-//go:build (hung || spoolcost) && linux
+//go:build (cluster || hung || spoolcost) && linux
 
 package main
 
