@@ -117,7 +117,7 @@ func newRig(t *testing.T, address string, places []place) *rig {
 	}
 	for i, p := range places {
 		n := &node{t: t, number: i, place: p, program: program, log: filepath.Join(logs, logName(t, i))}
-		id := ca.Issue(t, nodeName(i), tlsidtest.Hosts(clusterName, p.address))
+		id := ca.Issue(t, nodeName(i), tlsidtest.Hosts(clusterName))
 		n.file = configFile(t, "%s", n.toml(t.TempDir(), coreServer.Addr(), agents, seeds, id))
 		r.nodes = append(r.nodes, n)
 	}
