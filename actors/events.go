@@ -199,19 +199,36 @@ type Reloaded struct {
 // ReloadFailed says: there are new settings that can't be used; the present ones stay.
 type ReloadFailed struct{ Err error }
 
-// Adopted says: this node polls these agents from now on; Given of them were handed over by other nodes, the others nobody polled.
-type Adopted struct{ Agents, Given int }
+// Adopted says: this node polls these agents from now on; Given of them were handed over by other nodes, the others nobody polled. It
+// comes before whatever else is told of them.
+type Adopted struct {
+	Agents []string
+	Given  int
+}
 
 // HandedOver says: these agents are other nodes' from now on.
 type HandedOver struct{ Agents []string }
 
-// Suspended says: this node polls nothing until it has asked the others again, because its lease was lost.
+// Suspended says: this node polls nothing until it has asked the others again, because its lease is over, or is another one now.
 type Suspended struct{ Agents int }
+
+// Dismissed says: these agents, which were suspended, are other nodes' from now on.
+type Dismissed struct{ Agents []string }
+
+// Claiming says: this node is to poll so many agents more, and does not yet, because others have not said that they don't poll them. It is
+// told when that begins, every second while it lasts, and once with no agents when it is over.
+type Claiming struct {
+	Agents int
+	// Waiting says of how many of them each node has not said so.
+	Waiting map[string]int
+	// For is how long there have been such agents without a break.
+	For time.Duration
+}
 
 // Ordered says: another node told this one to do something; Refused is why it does not, or empty.
 type Ordered struct{ By, What, Refused string }
 
-// RemoteRefused says: something came to the port of remoting that is no node's; Total counts them.
+// RemoteRefused says: something came to the port of remoting that is no node's, or that nobody can read; Total counts the one or the other.
 type RemoteRefused struct {
 	What  string
 	Total uint64
@@ -229,5 +246,6 @@ type Doubled struct {
 	Runs  int
 }
 
-// ClusterChanged says: nodes came or went, or changed their configurations, or this one gained or lost its lease.
+// ClusterChanged says: nodes came or went, or changed their configurations, or this one gained or lost its lease, or the clock of one
+// has begun or ceased to differ much. Nobody may change the view.
 type ClusterChanged struct{ View *machine.View }

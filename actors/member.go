@@ -67,6 +67,8 @@ const (
 	breakerWithin = 250 * time.Millisecond
 	// keepGiven is how long what was handed over is kept for a new owner that does not say that it has it.
 	keepGiven = time.Minute
+	// claimsEvery is how often it is told how many claims there are.
+	claimsEvery = time.Second
 	// wantNamesEvery is how often a node is asked what agents it is configured with, while it does not say.
 	wantNamesEvery = time.Second
 )
@@ -103,7 +105,10 @@ type shares struct {
 	draining bool
 	drained  []chan<- struct{} // who waits for the end of that
 	orders   orders
-	unknown  uint64 // envelopes of unknown kinds or versions
+	// unknown are envelopes of unknown kinds or versions, unreadable those that are no message of their kind.
+	unknown, unreadable uint64
+	// claiming is since when there are claims without a break, zero if there are none; toldClaims is when that was told last.
+	claiming, toldClaims time.Time
 }
 
 // parting is an agent on its way to another node.
@@ -212,6 +217,7 @@ func (m *member) look(now time.Time) {
 	m.followClaims()
 	m.ask(now)
 	m.adopt()
+	m.tellClaims(now)
 	m.answerParted(now)
 	m.announce(cfg, now)
 	m.forget(now)
@@ -223,8 +229,35 @@ func (m *member) look(now time.Time) {
 // changed tells whether people would care about what differs between two views.
 func changed(a, b *machine.View) bool {
 	return a.Leased != b.Leased || a.Minority != b.Minority || a.Size != b.Size || !slices.EqualFunc(a.Members, b.Members, func(x, y machine.Member) bool {
-		return x.NodeID == y.NodeID && x.Hash == y.Hash && x.Draining == y.Draining
+		return x.NodeID == y.NodeID && x.Hash == y.Hash && x.Draining == y.Draining && x.Size == y.Size &&
+			x.ClockApart() == y.ClockApart()
 	})
+}
+
+// tellClaims tells how many agents are claimed.
+func (m *member) tellClaims(now time.Time) {
+	open := m.claims.Open()
+	switch {
+	case open == 0 && m.claiming.IsZero(), open > 0 && !m.claiming.IsZero() && now.Sub(m.toldClaims) < claimsEvery:
+		return
+	case open == 0:
+		m.claiming = time.Time{}
+		m.env.Observe(Claiming{})
+		return
+	case m.claiming.IsZero():
+		m.claiming = now
+	}
+	m.toldClaims = now
+	m.env.Observe(Claiming{Agents: open, Waiting: m.waiting(), For: now.Sub(m.claiming)})
+}
+
+// waiting returns for how many claims each node has not answered.
+func (m *member) waiting() map[string]int {
+	waiting := make(map[string]int)
+	for id, n := range m.claims.Waiting() {
+		waiting[id.Name] += n
+	}
+	return waiting
 }
 
 func (m *member) lookLater() {
@@ -278,7 +311,9 @@ func (m *member) followClaims() {
 		}
 	}
 	if len(gone) > 0 {
+		slices.Sort(gone)
 		m.env.send(m.env.root, dismissed{agents: gone})
+		m.env.Observe(Dismissed{Agents: gone})
 	}
 }
 
@@ -318,8 +353,8 @@ func (m *member) adopt() {
 		delete(m.gave, agent)
 		delete(m.idle, agent)
 	}
+	m.env.Observe(Adopted{Agents: ready, Given: moved}) // before anything else can be told of them
 	m.env.send(m.env.root, message)
-	m.env.Observe(Adopted{Agents: len(ready), Given: moved})
 	for by, agents := range thanks {
 		m.send(by, kindAsk, &cluster.Ask{From: nodeOf(m.view.Self), Era: m.era, Taken: agents})
 	}
@@ -526,7 +561,8 @@ func (m *member) open(e *cluster.Envelope, now time.Time) {
 	body, err := open(e)
 	switch {
 	case err != nil:
-		m.env.Observe(RemoteRefused{What: fmt.Sprintf("an envelope of kind %d that can't be read: %v", e.GetKind(), err)})
+		m.unreadable++
+		m.env.Observe(RemoteRefused{What: fmt.Sprintf("an envelope of kind %d that can't be read: %v", e.GetKind(), err), Total: m.unreadable})
 		return
 	case body == nil:
 		m.unknown++
@@ -552,10 +588,7 @@ func (m *member) open(e *cluster.Envelope, now time.Time) {
 
 // share says how it is with this node.
 func (m *member) share() Share {
-	s := Share{View: m.view, Draining: m.draining, Held: m.claims.HeldCount(), Open: m.claims.Open(), Parting: len(m.parting), Waiting: make(map[string]int)}
-	for id, n := range m.claims.Waiting() {
-		s.Waiting[id.Name] += n
-	}
+	s := Share{View: m.view, Draining: m.draining, Held: m.claims.HeldCount(), Open: m.claims.Open(), Parting: len(m.parting), Waiting: m.waiting()}
 	s.Owned = m.count()
 	return s
 }

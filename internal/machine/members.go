@@ -27,6 +27,13 @@ type Member struct {
 	Offset, RTT time.Duration
 }
 
+// ClocksApart is from what difference of clocks people should know.
+const ClocksApart = 250 * time.Millisecond
+
+// ClockApart tells whether a member's clock certainly differs so much from ours: what was measured may be wrong by half of the way there
+// and back, which is long for a node that stood still.
+func (m *Member) ClockApart() bool { return m.Offset.Abs()-m.RTT/2 > ClocksApart }
+
 // View is what a node knows of its cluster at a moment.
 type View struct {
 	Self NodeID
