@@ -50,7 +50,12 @@ func histogramOpts(name, help string, buckets []float64) prometheus.HistogramOpt
 
 // computed adds a gauge whose values read tells at each scrape.
 func (f family) computed(name, help string, labels []string, read func(set setter)) {
-	register(f, &computed{desc: newDesc(prefix+name, help, labels...), read: read})
+	register(f, &computed{desc: newDesc(prefix+name, help, labels...), kind: prometheus.GaugeValue, read: read})
+}
+
+// counted is computed for a counter that somebody else counts.
+func (f family) counted(name, help string, labels []string, read func(set setter)) {
+	register(f, &computed{desc: newDesc(prefix+name, help, labels...), kind: prometheus.CounterValue, read: read})
 }
 
 func register[C prometheus.Collector](f family, c C) C {
@@ -75,9 +80,10 @@ func unit(name string) string {
 // setter takes a value and the values of the labels that it goes with.
 type setter func(value float64, labels ...string)
 
-// computed is a family of gauges that are asked for at each scrape.
+// computed is a family of gauges or counters that are asked for at each scrape.
 type computed struct {
 	desc *prometheus.Desc
+	kind prometheus.ValueType
 	read func(set setter)
 }
 
@@ -87,7 +93,7 @@ func (c *computed) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
 // Collect is for the registry.
 func (c *computed) Collect(ch chan<- prometheus.Metric) {
 	c.read(func(value float64, labels ...string) {
-		m, err := prometheus.NewConstMetric(c.desc, prometheus.GaugeValue, value, labels...)
+		m, err := prometheus.NewConstMetric(c.desc, c.kind, value, labels...)
 		if err != nil {
 			m = prometheus.NewInvalidMetric(c.desc, err)
 		}

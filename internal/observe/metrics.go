@@ -38,6 +38,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 	runs     *runs
 	perCheck *perCheck
+	cluster  *clusterMetrics
 	each     atomic.Bool // there are metrics per check
 
 	cycleStatuses prometheus.Gauge
@@ -68,6 +69,7 @@ type Metrics struct {
 
 	mu       sync.Mutex
 	names    map[string]bool   // of the agents
+	held     map[string]bool   // those of them that are this node's; nil means all
 	breakers map[string]string // the states of the agents' that are not closed
 	parked   map[string]string // the kinds of the actors
 	expiries map[string]time.Time
@@ -97,6 +99,8 @@ type MetricsSources struct {
 	Sources func() []Source
 	// Connections counts the open connections to checkers.
 	Connections func() int64
+	// Cluster tells of the cluster of which this is a node; nil if there is none.
+	Cluster func() Cluster
 }
 
 // NewMetrics returns metrics in which nothing has happened yet.
@@ -138,15 +142,22 @@ func NewMetrics(from MetricsSources) *Metrics {
 
 		breakers: make(map[string]string), parked: make(map[string]string), expiries: make(map[string]time.Time),
 	}
-	m.compute(r, from)
+	kinds := actorKinds
 	m.perCheck = newPerCheck()
+	if from.Cluster != nil {
+		kinds = append(slices.Clone(kinds), "member")
+		m.held, m.perCheck.held = make(map[string]bool), make(map[string]bool)
+		m.restarts.WithLabelValues("member")
+	}
+	m.cluster = newClusterMetrics(r, from.Cluster)
+	m.compute(r, from, kinds)
 	r.MustRegister(m.perCheck)
 	m.each.Store(from.PerCheck)
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-// actorKinds are the kinds of actors that are supervised, breakerStates the states of a breaker, as the actors' events
+// actorKinds are the kinds of actors that are supervised, without that of a cluster, breakerStates the states of a breaker, as the actors' events
 // have them.
 var (
 	actorKinds    = []string{"agent", "poller", "reporter", "watcher"}
@@ -156,7 +167,7 @@ var (
 const breakerClosed = "closed"
 
 // compute adds what is asked for at each scrape.
-func (m *Metrics) compute(r family, from MetricsSources) {
+func (m *Metrics) compute(r family, from MetricsSources, kinds []string) {
 	version, revision := Build()
 	r.computed("build_info", "What this binary was built from; always 1.", []string{"version", "revision", "goversion"}, func(set setter) {
 		set(1, version, revision, runtime.Version())
@@ -168,7 +179,7 @@ func (m *Metrics) compute(r family, from MetricsSources) {
 		}
 	})
 	r.computed("breakers", "Agents by the state of their circuit breaker.", []string{"state"}, func(set setter) { m.countBreakers(set) })
-	r.computed("actors_parked", "Actors that used up their restart budget and get one try per restart.window, by kind.", []string{"actor"}, func(set setter) { m.countParked(set) })
+	r.computed("actors_parked", "Actors that used up their restart budget and get one try per restart.window, by kind.", []string{"actor"}, func(set setter) { m.countParked(set, kinds) })
 	r.computed("tls_certificate_expiry_timestamp_seconds", "When the certificate in a file expires; of the files that expire first, at most 32.", []string{"file"}, func(set setter) { m.showExpiries(set) })
 	r.computed("checker_connections", "Open connections to checkers.", nil, func(set setter) { set(float64(from.Connections())) })
 	m.computeSources(r, from)
@@ -237,13 +248,14 @@ func (m *Metrics) Agents(agents []*check.Agent) {
 	m.checks.Set(float64(checks))
 	m.runs.expect(agents)
 	if m.each.Load() {
-		m.perCheck.expect(agents)
+		m.perCheck.expect(agents, names)
 	} else {
-		m.perCheck.expect(nil)
+		m.perCheck.expect(nil, names)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.names = names
+	maps.DeleteFunc(m.held, func(agent string, _ bool) bool { return !names[agent] })
 	maps.DeleteFunc(m.breakers, func(agent, _ string) bool { return !names[agent] })
 	maps.DeleteFunc(m.parked, func(actor, kind string) bool { return kind == agentKind && !names[actor] })
 }
@@ -269,16 +281,23 @@ func (m *Metrics) ClockSetBack() { m.clockSetBack.Inc() }
 func (m *Metrics) BreakerMoved(agent, state string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if state == breakerClosed || !m.names[agent] {
+	if state == breakerClosed || !m.has(agent) {
 		delete(m.breakers, agent)
 		return
 	}
 	m.breakers[agent] = state
 }
 
+// has tells whether there is such an agent, and in a cluster, whether it is this node's; m.mu is held.
+func (m *Metrics) has(agent string) bool { return m.names[agent] && (m.held == nil || m.held[agent]) }
+
 func (m *Metrics) countBreakers(set setter) {
 	m.mu.Lock()
-	counts := map[string]int{breakerClosed: len(m.names) - len(m.breakers)}
+	all := len(m.names)
+	if m.held != nil {
+		all = len(m.held)
+	}
+	counts := map[string]int{breakerClosed: all - len(m.breakers)}
 	for _, state := range m.breakers {
 		counts[state]++
 	}
@@ -290,12 +309,12 @@ func (m *Metrics) countBreakers(set setter) {
 
 const agentKind = "agent"
 
-// ActorFailed tells that an actor failed: its kind (agent, poller, reporter or watcher), its name, and whether it used up its
+// ActorFailed tells that an actor failed: its kind (agent, poller, reporter, watcher or member), its name, and whether it used up its
 // restart budget.
 func (m *Metrics) ActorFailed(kind, name string, parked bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if parked {
+	if parked && (kind != agentKind || m.has(name)) {
 		m.parked[name] = kind
 	}
 }
@@ -308,14 +327,14 @@ func (m *Metrics) ActorRestarted(kind, name string) {
 	delete(m.parked, name)
 }
 
-func (m *Metrics) countParked(set setter) {
+func (m *Metrics) countParked(set setter, kinds []string) {
 	counts := make(map[string]int)
 	m.mu.Lock()
 	for _, kind := range m.parked {
 		counts[kind]++
 	}
 	m.mu.Unlock()
-	for _, kind := range actorKinds {
+	for _, kind := range kinds {
 		set(float64(counts[kind]), kind)
 	}
 }

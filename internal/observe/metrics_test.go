@@ -35,6 +35,14 @@ func fleet(agents, checks, types int) []*check.Agent {
 	return list
 }
 
+func names(agents []*check.Agent) []string {
+	list := make([]string, len(agents))
+	for i, a := range agents {
+		list[i] = a.Name
+	}
+	return list
+}
+
 // cycle returns a status for each check, most of them available.
 func cycle(agents []*check.Agent) []check.Status {
 	var statuses []check.Status
@@ -70,9 +78,16 @@ func sources(perCheck bool) observe.MetricsSources {
 
 // everything returns metrics in which all has happened that can.
 func everything() *observe.Metrics {
-	m := observe.NewMetrics(sources(true))
+	from := sources(true)
+	from.Cluster = func() observe.Cluster {
+		return observe.Cluster{
+			Members: 2, Size: 3, Leased: true, Minority: true, LeasesLost: 4, Held: 20, Differing: 1, ClockOffset: 300 * time.Millisecond, Refused: 5, Ignored: 6, Dropped: 7,
+		}
+	}
+	m := observe.NewMetrics(from)
 	agents := fleet(20, 5, 3)
 	m.Agents(agents)
+	m.Adopted(names(agents), 5)
 	m.CycleClosed(cycle(agents), 2*time.Second)
 	m.CyclesMissed(2)
 	m.ClockSetBack()

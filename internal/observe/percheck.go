@@ -2,6 +2,7 @@ package observe
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ type perCheck struct {
 	checks []namedCheck // by agent and name, which is how series are sorted; not changed, but replaced
 	last   []lastStatus // of each of the checks
 	places map[*check.Check]int32
+	held   map[string]bool // the agents that are this node's; nil means all
 }
 
 type namedCheck struct {
@@ -44,8 +46,8 @@ func newPerCheck() *perCheck {
 	}
 }
 
-// expect takes over what is known of the checks that there still are, and forgets the others.
-func (p *perCheck) expect(agents []*check.Agent) {
+// expect takes over what is known of the checks that there still are, and forgets the others. Names are all agents that there are.
+func (p *perCheck) expect(agents []*check.Agent, names map[string]bool) {
 	var checks []namedCheck
 	for _, a := range agents {
 		for i := range a.Checks {
@@ -68,6 +70,55 @@ func (p *perCheck) expect(agents []*check.Agent) {
 		places[c.check] = int32(i)
 	}
 	p.checks, p.last, p.places = checks, last, places
+	if p.held == nil {
+		return
+	}
+	maps.DeleteFunc(p.held, func(agent string, _ bool) bool { return !names[agent] })
+	for _, c := range checks {
+		if !p.held[c.agent.Name] {
+			delete(places, c.check)
+		}
+	}
+}
+
+// hold takes the statuses of agents from now on, which are this node's.
+func (p *perCheck) hold(agents []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, name := range agents {
+		p.held[name] = true
+		for i := p.first(name); i < len(p.checks) && p.checks[i].agent.Name == name; i++ {
+			p.places[p.checks[i].check] = int32(i) //nolint:gosec // no memory has room for so many
+		}
+	}
+}
+
+// release forgets agents that are other nodes'. What is still to come of them does not count.
+func (p *perCheck) release(agents []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, name := range agents {
+		delete(p.held, name)
+		for i := p.first(name); i < len(p.checks) && p.checks[i].agent.Name == name; i++ {
+			delete(p.places, p.checks[i].check)
+			p.last[i] = lastStatus{}
+		}
+	}
+}
+
+// suspend forgets all agents, until they are held again.
+func (p *perCheck) suspend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.held)
+	clear(p.places)
+	clear(p.last)
+}
+
+// first returns the place of the first check of an agent; p.mu is held.
+func (p *perCheck) first(agent string) int {
+	i, _ := slices.BinarySearchFunc(p.checks, agent, func(c namedCheck, agent string) int { return cmp.Compare(c.agent.Name, agent) })
+	return i
 }
 
 func (c namedCheck) compare(other namedCheck) int {
