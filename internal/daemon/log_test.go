@@ -10,6 +10,7 @@ import (
 	"go/token"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -313,37 +314,57 @@ func TestLog(t *testing.T) {
 	for _, tt := range narrated {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := told(t, append(slices.Clone(tt.before), tt.event)...)
-			if tt.line == "" {
-				if len(got) != 0 {
-					t.Fatalf("it was told: %v", got)
-				}
-				return
-			}
-			if len(got) != 1 {
-				t.Fatalf("it was told in %d lines: %v", len(got), got)
-			}
-			want := lines(t, bytes.ReplaceAll([]byte(tt.line), []byte("\n"), nil))[0]
-			for key := range got[0] {
-				if _, wanted := want[key]; !wanted {
-					delete(got[0], key)
-				}
-			}
-			if diff := cmp.Diff(want, got[0]); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			wantLine(t, told(t, append(slices.Clone(tt.before), tt.event)...), tt.line)
 		})
 	}
 }
 
-// Every event there is has its line above.
+// wantLine asserts that there is one line, with at least some fields; none if these are empty.
+func wantLine(t *testing.T, got []map[string]any, line string) {
+	t.Helper()
+	if line == "" {
+		if len(got) != 0 {
+			t.Fatalf("it was told: %v", got)
+		}
+		return
+	}
+	if len(got) != 1 {
+		t.Fatalf("it was told in %d lines: %v", len(got), got)
+	}
+	want := lines(t, bytes.ReplaceAll([]byte(line), []byte("\n"), nil))[0]
+	for key := range got[0] {
+		if _, wanted := want[key]; !wanted {
+			delete(got[0], key)
+		}
+	}
+	if diff := cmp.Diff(want, got[0]); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Every event there is has its line above, or in log_cluster_test.go.
 func TestLogTellsEveryEvent(t *testing.T) {
 	t.Parallel()
-	has := make(map[string]bool)
+	actors, cluster := make(map[string]bool), make(map[string]bool)
 	for _, tt := range narrated {
-		has[reflect.TypeOf(tt.event).Name()] = true
+		actors[reflect.TypeOf(tt.event).Name()] = true
 	}
-	file, err := parser.ParseFile(token.NewFileSet(), "../../actors/events.go", nil, parser.SkipObjectResolution)
+	for _, tt := range narratedByNodes {
+		if of := reflect.TypeOf(tt.event); strings.HasSuffix(of.PkgPath(), "/cluster") {
+			cluster[of.Name()] = true
+		} else {
+			actors[of.Name()] = true
+		}
+	}
+	wantEvents(t, "../../actors/events.go", actors)
+	cluster["Counts"] = true // which is no event
+	wantEvents(t, "../cluster/events.go", cluster)
+}
+
+// wantEvents asserts that the structs of a file are those that have some names.
+func wantEvents(t *testing.T, name string, has map[string]bool) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,13 +376,13 @@ func TestLogTellsEveryEvent(t *testing.T) {
 		}
 		if _, ok := spec.Type.(*ast.StructType); ok {
 			if events++; !has[spec.Name.Name] {
-				t.Errorf("nothing says how %s is told", spec.Name.Name)
+				t.Errorf("%s: nothing says how %s is told", name, spec.Name.Name)
 			}
 		}
 		return false
 	})
 	if events != len(has) {
-		t.Errorf("%d events are declared, %d told", events, len(has))
+		t.Errorf("%s: %d events are declared, %d told", name, events, len(has))
 	}
 }
 

@@ -25,14 +25,18 @@ type measurer struct{ *observe.Metrics }
 
 // newMeasurer returns a measurer that knows the configuration. Nobody may scrape before all has started.
 func (d *Daemon) newMeasurer(cfg *config.Config) measurer {
-	m := measurer{observe.NewMetrics(observe.MetricsSources{
+	from := observe.MetricsSources{
 		PerCheck: cfg.Metrics.PerCheck, Board: d.board, Connections: d.connections.Load,
 		Spool: func() (reports int, bytes int64, oldest time.Time) {
 			h := d.queue.holding()
 			return h.Reports, h.Bytes, h.Oldest
 		},
 		Sources: d.sources,
-	})}
+	}
+	if cfg.Cluster.Enabled {
+		from.Cluster = d.ofCluster
+	}
+	m := measurer{observe.NewMetrics(from)}
 	m.Agents(cfg.Agents)
 	m.SpoolBounds(cfg.Spool.MaxBytes, cfg.Spool.MaxAge)
 	m.ConfigLoaded(cfg.Hash(), time.Now())
@@ -80,7 +84,9 @@ func (m measurer) observe(event actors.Event) {
 	case actors.ReloadFailed:
 		m.ConfigRejected()
 	default:
-		m.delivery(e)
+		if !m.sharing(e) {
+			m.delivery(e)
+		}
 	}
 }
 

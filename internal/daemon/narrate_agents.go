@@ -75,7 +75,7 @@ func (n *narrator) agent(now time.Time, event actors.Event) {
 // unless its predecessor was, and to have closed only if its predecessor had opened.
 func (n *narrator) breaker(now time.Time, e actors.BreakerChanged) {
 	level, msg := zerolog.DebugLevel, "breaker changed"
-	if n.known != nil && !n.known[e.Agent] { // it is not configured any more, and nobody would hear of its end
+	if !n.has(e.Agent) { // it is gone, and nobody would hear of its end
 		return
 	}
 	switch told := n.open[e.Agent]; {
@@ -94,6 +94,9 @@ func (n *narrator) breaker(now time.Time, e actors.BreakerChanged) {
 func (n *narrator) openDetail() string {
 	n.mu.Lock()
 	names, agents := keys(n.open), len(n.config.Agents)
+	if n.ours != nil {
+		agents = len(n.ours)
+	}
 	n.mu.Unlock()
 	if len(names) == 0 {
 		return ""

@@ -59,6 +59,7 @@ func (n *narrator) follow(cfg *config.Config) {
 		configured[a.Name] = true
 	}
 	n.known = configured
+	maps.DeleteFunc(n.ours, func(agent string, _ bool) bool { return !configured[agent] })
 	maps.DeleteFunc(n.open, func(agent string, _ bool) bool { return !configured[agent] })
 	maps.DeleteFunc(n.parked, func(actor string, _ bool) bool {
 		agent, ok := agentOf(actor)

@@ -28,6 +28,8 @@ const (
 	conditionTLS = "tls"
 	// conditionDiscovery explains what is wrong with sources of targets; it is there if there are any.
 	conditionDiscovery = "discovery"
+	// conditionCluster tells whether this node may poll; it is there if there is a cluster.
+	conditionCluster = "cluster"
 	// conditionStopping is there only during the stop.
 	conditionStopping = "stopping"
 )
@@ -76,6 +78,10 @@ type narrator struct {
 	discovering bool
 	// known are the agents that there are; nil means all.
 	known map[string]bool
+	// ours are those that this node has adopted and not given away; nil means all.
+	ours map[string]bool
+	// nodes is what is known of the cluster, if there is one.
+	nodes nodes
 	// warned are the warnings of the configuration that were told last.
 	warned []string
 	// left are targets of which no agents could be made.
@@ -96,6 +102,10 @@ func newNarrator(log zerolog.Logger, board *observe.Board, cfg *config.Config) *
 	board.Set(now, conditionTLS, true, "")
 	board.SetLazy(now, conditionActors, true, n.parkedDetail)
 	board.SetLazy(now, conditionCheckers, true, n.openDetail)
+	if cfg.Cluster.Enabled {
+		n.ours, n.nodes = make(map[string]bool), newNodes()
+		n.clusterCondition(now)
+	}
 	return n
 }
 
@@ -113,6 +123,9 @@ func (n *narrator) observe(event actors.Event) {
 		n.cycle(e)
 	case actors.Reloaded, actors.ReloadFailed:
 		n.configuration(now, e)
+	case actors.Adopted, actors.HandedOver, actors.Suspended, actors.Dismissed, actors.Claiming, actors.Ordered, actors.RemoteRefused,
+		actors.EnvelopeUnknown, actors.Doubled, actors.ClusterChanged:
+		n.sharing(now, e)
 	default:
 		n.delivery(now, e)
 	}
@@ -148,14 +161,18 @@ func (n *narrator) actorLevel(now time.Time, level zerolog.Level, actor, kind st
 	return level
 }
 
+// agentActor begins the names of agents' actors.
+const agentActor = "agent/"
+
 // agentOf returns whose actor it is, by its name or its whole path.
 func agentOf(actor string) (agent string, ok bool) {
-	return strings.CutPrefix(strings.TrimPrefix(actor, "root/"), "agent/")
+	return strings.CutPrefix(strings.TrimPrefix(actor, "root/"), agentActor)
 }
 
 // park keeps who is parked. Readiness does not depend on any one agent.
 func (n *narrator) park(now time.Time, actor string, parked bool) {
-	if n.parked[actor] == parked {
+	agent, ofAgent := agentOf(actor)
+	if n.parked[actor] == parked || ofAgent && parked && !n.has(agent) {
 		return
 	}
 	change := 1
@@ -165,7 +182,7 @@ func (n *narrator) park(now time.Time, actor string, parked bool) {
 		delete(n.parked, actor)
 		change = -1
 	}
-	if _, ok := agentOf(actor); !ok {
+	if !ofAgent {
 		n.parkedCore += change
 	}
 	n.board.SetLazy(now, conditionActors, n.parkedCore == 0, n.parkedDetail)

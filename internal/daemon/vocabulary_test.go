@@ -17,7 +17,7 @@ import (
 
 // typeOf is the type in docs/log.md of what a method of zerolog's events takes.
 var typeOf = map[string]string{
-	"Str": "text", "AnErr": "text", "Strs": "list", "Int": "number", "Int64": "number", "Bool": "boolean",
+	"Str": "text", "AnErr": "text", "Strs": "list", "Int": "number", "Int64": "number", "Uint32": "number", "Uint64": "number", "Bool": "boolean",
 	"Stringer": "duration", "Time": "time", "Interface": "object",
 }
 
