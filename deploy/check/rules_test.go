@@ -95,6 +95,14 @@ const sound = `
 	poller_breakers{state="open"} 0x120
 	process_open_fds 150x120
 	process_max_fds 65536x120
+	poller_cluster_leased 1x120
+	poller_cluster_minority 0x120
+	poller_cluster_members 3x120
+	poller_cluster_size 3x120
+	poller_cluster_agents_claimed 0x120
+	poller_cluster_config_differs 0x120
+	poller_cluster_doubled_runs_total 0x120
+	poller_cluster_clock_offset_seconds 0.002x120
 	probe_success{agent="a", check="ssh", type="port"} 1x120`
 
 // spoiled says by which samples, in place of the sound poller's of the same series, an alert fires; if there is more than one that
@@ -125,6 +133,17 @@ var spoiled = []struct{ with, fires string }{
 	{`poller_panics_recovered_total 0x110 1x10`, "PollerPanics"},
 	{"poller_breakers{state=\"closed\"} 80x120\npoller_breakers{state=\"open\"} 20x120", "PollerBreakersOpen"},
 	{`process_open_fds 60000x120`, "PollerDescriptorsNearLimit"},
+	{`poller_cluster_leased 1x118 0x2`, "PollerNodeMayNotPoll"},
+	{`poller_cluster_leased 1x119 0x1`, ""}, // not for long enough
+	{`poller_cluster_members 3x110 2x10`, "PollerNodeMissing"},
+	{`poller_cluster_members 3x115 4x5`, ""},
+	{`poller_cluster_minority 0x118 1x2`, "PollerNodesWithoutMajority"},
+	{`poller_cluster_agents_claimed 0x110 12x10`, "PollerAgentsWait"},
+	{`poller_cluster_agents_claimed 12x118 0x1 12x1`, ""}, // others
+	{`poller_cluster_config_differs 0x104 1x16`, "PollerConfigurationsDiffer"},
+	{`poller_cluster_config_differs 0x110 1x10`, ""}, // the files are being copied
+	{`poller_cluster_doubled_runs_total 0x115 7x5`, "PollerAgentsPolledTwice"},
+	{`poller_cluster_clock_offset_seconds 0.3x120`, "PollerClocksDiffer"},
 	{`probe_success{agent="a", check="ssh", type="port"} 1x110 0x10`, "CheckFailing"},
 	{`poller_ready{condition="core"} 1x118 0x2`, ""}, // not for long enough
 }
