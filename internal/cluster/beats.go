@@ -25,8 +25,6 @@ const (
 	askedFor = 4 * term
 	// answersFor is how long a node is taken to be there since it answered, whatever memberlist has heard: its grants last as long.
 	answersFor = term
-	// clocksApart is from what difference of clocks people should know.
-	clocksApart = 250 * time.Millisecond
 	// mostSamples is how many answers an offset is the best of.
 	mostSamples = 8
 	// mostKinds bounds what is remembered of messages of unknown kinds.
@@ -255,10 +253,10 @@ func (c *Cluster) measure(m *member, rtt time.Duration, clock int64) {
 	}
 	m.rtt, m.offset = best.rtt, best.offset
 	switch apart := m.offset.Abs(); {
-	case apart > clocksApart && !m.toldClock:
+	case apart-m.rtt/2 > machine.ClocksApart && !m.toldClock: // the answer of a node that stood still says little
 		m.toldClock = true
 		c.config.Tell(ClocksDiffer{m.id, m.offset})
-	case apart < clocksApart/2:
+	case apart < machine.ClocksApart/2:
 		m.toldClock = false
 	}
 }

@@ -183,6 +183,7 @@ func TestMeasure(t *testing.T) {
 		best, want int
 		tells      bool
 	}{
+		{1000, 0, 1000, 500, false},
 		{100, 50, 100, 100, false},
 		{20, 90, 20, 100, false},
 		{300, 0, 20, 100, false},
