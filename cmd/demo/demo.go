@@ -77,6 +77,9 @@ func configuration(at addresses) (*config.Config, error) {
 	return cfg, err
 }
 
+// home has what is printed next take the place of all before.
+const home = "\x1b[H\x1b[2J"
+
 // scene is everything around the poller.
 type scene struct {
 	tally *tally
@@ -185,7 +188,6 @@ func (s *scene) watch(ctx context.Context, out *os.File, log *tail, live bool) {
 			return
 		case <-ticker.C:
 		}
-		const home = "\x1b[H\x1b[2J" // the table takes the place of the last one
 		if live {
 			_, _ = fmt.Fprint(out, home)
 		}

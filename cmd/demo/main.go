@@ -1,5 +1,6 @@
 // Command demo shows the poller at work: a core, two real checkers, one that misbehaves on
-// purpose, and the poller between them, all in this process and on loopback.
+// purpose, and the poller between them, all in this process and on loopback; or a cluster of pollers, which
+// are processes of their own.
 package main
 
 import (
@@ -47,5 +48,6 @@ func command() *cobra.Command {
 		},
 	}
 	cmd.Flags().DurationVar(&length, "for", 0, "end by itself after this time; 0 means never")
+	cmd.AddCommand(clusterCommand(), nodeCommand())
 	return cmd
 }
