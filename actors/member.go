@@ -103,7 +103,7 @@ type shares struct {
 	asked time.Time
 	owners
 	draining bool
-	drained  []chan<- struct{} // who waits for the end of that
+	drained  []func() // who waits for the end of that
 	orders   orders
 	// unknown are envelopes of unknown kinds or versions, unreadable those that are no message of their kind.
 	unknown, unreadable uint64
@@ -163,7 +163,7 @@ type (
 		cause    string
 	}
 	// handAllOver: System.HandOver → member.
-	handAllOver struct{ done chan<- struct{} }
+	handAllOver struct{ done func() } // may be called often
 	// shareAsked: System.Share → member.
 	shareAsked struct{ answer chan<- Share }
 )
@@ -273,7 +273,11 @@ func (m *member) lookLater() {
 
 // followLease begins to take a share when the lease is gained.
 func (m *member) followLease(now time.Time) {
-	if !m.view.Leased || m.took && m.view.Era == m.era {
+	if !m.view.Leased {
+		return
+	}
+	if m.took && m.view.Era == m.era {
+		m.losses = m.view.Losses // others that were restarted have forgotten
 		return
 	}
 	if !m.took || m.view.Losses > m.losses { // else it was too short for anybody to take over
@@ -492,6 +496,9 @@ func (m *member) answered(a *cluster.Answer) {
 		var offset time.Duration
 		if i := slices.IndexFunc(m.view.Members, func(o machine.Member) bool { return o.NodeID == from }); i >= 0 {
 			offset = m.view.Members[i].Offset
+			if offset.Abs() <= m.view.Members[i].RTT { // it may be no more than a slow answer
+				offset = 0
+			}
 		}
 		for _, w := range a.GetGiven() {
 			h := received{handOver: handOverOf(w, m.env.epoch, offset), by: from}
@@ -527,7 +534,7 @@ func (m *member) tellDrained() {
 		return
 	}
 	for _, done := range m.drained {
-		close(done)
+		done()
 	}
 	m.drained = nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/serviceradar/poller/internal/machine"
@@ -137,14 +138,20 @@ func (s *System) HandOver(ctx context.Context) error {
 		return nil
 	}
 	done := make(chan struct{})
-	s.env.send(s.env.member, handAllOver{done: done})
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("hand all agents over to other nodes: %w", context.Cause(ctx))
-	case <-s.stopped:
-		return errStopping
+	finish := sync.OnceFunc(func() { close(done) })
+	again := time.NewTicker(time.Second) // its actor may be about to start, for the first time or again
+	defer again.Stop()
+	for {
+		s.env.send(s.env.member, handAllOver{done: finish})
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("hand all agents over to other nodes: %w", context.Cause(ctx))
+		case <-s.stopped:
+			return errStopping
+		case <-again.C:
+		}
 	}
 }
 

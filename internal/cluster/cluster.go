@@ -68,6 +68,9 @@ const (
 	reclaimAfter = 500 * time.Millisecond
 )
 
+// keepsAfter is how long after its start a node that is to poll without a majority does not: that is how long it takes to hear others, if they are there.
+const keepsAfter = 3 * time.Second
+
 // lossesFor is for how long it is remembered that a node died.
 const lossesFor = 10 * time.Minute
 
@@ -127,6 +130,7 @@ type Cluster struct {
 	ended  bool
 
 	mu      sync.Mutex // for all below; nobody calls memberlist, which calls us, while he holds it
+	born    time.Time  // when it started
 	lease   *machine.Lease
 	ours    machine.Announcement
 	size    int // the configuration's
@@ -189,6 +193,9 @@ func (c *Cluster) Start(ctx context.Context) error {
 		return fmt.Errorf("cluster: start membership of %s on %s: %w", c.config.Node, c.config.Listen, err)
 	}
 	c.list.Store(list)
+	c.mu.Lock()
+	c.born = c.clock.now()
+	c.mu.Unlock()
 	c.wg.Go(c.beat)
 	c.wg.Go(c.join)
 	return nil

@@ -211,7 +211,11 @@ func TestMajority(t *testing.T) {
 		w := newWorld(t)
 		keep := func(c *Config) { c.Keep = true }
 		a := w.start("a", keep)
-		if v := a.View(); !v.Leased || !v.Minority || !v.Informed || !a.Holds(v.Era) {
+		if v := a.View(); v.Leased || a.Holds(v.Era) {
+			t.Errorf("before it could have heard others: %+v", v)
+		}
+		w.until("it polls alone", func() bool { return a.View().Leased })
+		if v := a.View(); !v.Minority || !v.Informed || !a.Holds(v.Era) {
 			t.Errorf("alone: %+v", v)
 		}
 		b := w.start("b", keep)

@@ -312,9 +312,14 @@ func (c *Cluster) outlook(now time.Time) outlook {
 	held := now.Before(until)
 	size, _ := c.lease.Majority()
 	return outlook{
-		leased: (held || c.config.Keep) && !c.over, minority: !held, informed: c.lease.Informed(now), era: era,
+		leased: (held || c.keeps(now)) && !c.over, minority: !held, informed: c.lease.Informed(now), era: era,
 		required: c.lease.Required(now), size: size, until: until,
 	}
+}
+
+// keeps tells whether the node polls without a majority: not at once, for others may be there that it has not heard yet; c.mu is held.
+func (c *Cluster) keeps(now time.Time) bool {
+	return c.config.Keep && !c.born.IsZero() && now.Sub(c.born) >= keepsAfter
 }
 
 // refresh puts the fence where it belongs, and tells if something has changed; c.mu is held.
@@ -323,7 +328,7 @@ func (c *Cluster) refresh(now time.Time) {
 	if c.over {
 		c.fence.Store(&fence{})
 	} else {
-		c.fence.Store(&fence{o.era, o.until, c.config.Keep})
+		c.fence.Store(&fence{o.era, o.until, c.keeps(now)})
 	}
 	if o.differs(&c.last) || c.last.stale {
 		c.config.Changed()
