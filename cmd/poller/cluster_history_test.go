@@ -223,13 +223,15 @@ type verdict struct {
 // isPrompt tells of two runs that are close to each other whether that is because an orphan is run at once, without knowing when it was last: they are
 // the victim's last run and the orphan's first, or that and the next, which is on the grid again.
 func (h history) isPrompt(every time.Duration, s stretch, o outage) bool {
+	due := phase(h[s.agent], every)
+	if o.anybody { // whoever has lost its lease is followed at once, also by itself; but in their turns agents are run by one node
+		return s.to.at > o.at && s.from.at < o.back+2*every && !(isDue(s.from.at, due, every) && isDue(s.to.at, due, every))
+	}
 	isOrphan := func(last, first sighting) bool {
-		moved := slices.Contains(o.victims, last.node) && !slices.Contains(o.victims, first.node) || o.anybody && last.node != first.node
+		moved := slices.Contains(o.victims, last.node) && !slices.Contains(o.victims, first.node)
 		return moved && first.at > o.at && first.at < o.back
 	}
-	due := phase(h[s.agent], every)
-	bothDue := isDue(s.from.at, due, every) && isDue(s.to.at, due, every)
-	if isOrphan(s.from, s.to) && (!o.anybody || !bothDue) {
+	if isOrphan(s.from, s.to) {
 		return true
 	}
 	all := h[s.agent]
@@ -268,7 +270,23 @@ func (h history) judge(every time.Duration, in spell, outages []outage) verdict 
 		return is
 	}
 	v.doubles, v.twins = slices.DeleteFunc(v.doubles, isPrompt), slices.DeleteFunc(v.twins, isPrompt)
+	v.splits = slices.DeleteFunc(v.splits, func(s stretch) bool {
+		is := slices.ContainsFunc(outages, func(o outage) bool { return o.anybody && h.isLapse(every, s, o) })
+		if is {
+			v.swings++
+		}
+		return is
+	})
 	return v
+}
+
+// isLapse tells of a node that had an agent, then had not, and then had it again, whether that is because it lost its lease for a moment: another
+// ran the agent at once, and not when it was due.
+func (h history) isLapse(every time.Duration, s stretch, o outage) bool {
+	due := phase(h[s.agent], every)
+	return s.to.at > o.at && s.from.at < o.back+2*every && slices.ContainsFunc(h[s.agent], func(r sighting) bool {
+		return r.at >= s.from.at && r.at <= s.to.at && !isDue(r.at, due, every)
+	})
 }
 
 // of has the runs by these nodes alone.

@@ -162,12 +162,13 @@ func TestJudgeAnybody(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ runs, late, doubles, twins, prompt, splits string }{
 		"an orphan at once":                       {runs: "1@0.3..5.3 2@5.6 2@6.3..19.3", prompt: "1@5.3-2@5.6"},
-		"near its node's last":                    {runs: "1@0.3..5.3 2@5.6 1@6.3..19.3", prompt: "1@5.3-2@5.6", splits: "1@5.3-1@6.3"},
+		"near its node's last":                    {runs: "1@0.3..5.3 2@5.6 1@6.3..19.3", prompt: "1@5.3-2@5.6"},
 		"an orphan at once, and back to the grid": {runs: "1@0.3..5.3 2@5.9 2@6.3..19.3", prompt: "2@5.9-2@6.3"},
 		"regained":                {runs: "1@0.3..5.3 1@7.0 1@7.3..19.3", late: "1@5.3-1@7.0"},
 		"doubled when it was due": {runs: "1@0.3..5.3 2@5.4 2@6.3..19.3", doubles: "1@5.3-2@5.4"},
-		"doubled by one":          {runs: "1@0.3..5.3 1@5.7 1@6.3..19.3", twins: "1@5.3-1@5.7"},
-		"doubled later":           {runs: "1@0.3..9.3 2@9.7 2@10.3..19.3", doubles: "1@9.3-2@9.7"},
+		"doubled by one":          {runs: "1@0.3..5.3 1@5.4 1@6.3..19.3", twins: "1@5.3-1@5.4"},
+		"two in turn, when due":   {runs: "1@0.3..5.3 2@5.4 1@6.3..19.3", doubles: "1@5.3-2@5.4", splits: "1@5.3-1@6.3"},
+		"doubled later":           {runs: "1@0.3..11.3 2@11.7 2@12.3..19.3", doubles: "1@11.3-2@11.7"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
