@@ -165,9 +165,9 @@ var narratedByNodes = []struct {
 			"cause":"a call that no node makes","refused_total":1}`,
 	},
 	{
-		name:  "the third stranger there",
-		event: actors.RemoteRefused{What: "a call that no node makes", Total: 3},
-		line:  `{"level":"debug","refused_total":3}`,
+		name:  "a third that is another",
+		event: actors.RemoteRefused{What: "a connection from 192.0.2.1:4711: tls: no certificate", Total: 3},
+		line:  `{"level":"warn","refused_total":3}`,
 	},
 	{
 		name:  "an unknown envelope",
@@ -175,9 +175,9 @@ var narratedByNodes = []struct {
 		line:  `{"level":"warn","message":"another node sends what this one does not know; it is ignored. Is that node of another version?","kind":9,"version":2}`,
 	},
 	{
-		name:  "the third unknown envelope",
-		event: actors.EnvelopeUnknown{Kind: 9, Version: 2, Total: 3},
-		line:  `{"level":"debug","kind":9}`,
+		name:  "another unknown envelope",
+		event: actors.EnvelopeUnknown{Kind: 10, Version: 2, Total: 3},
+		line:  `{"level":"warn","kind":10}`,
 	},
 	{
 		name:  "the first view",

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -79,15 +80,28 @@ func (n *narrator) sharing(now time.Time, event actors.Event) {
 	case actors.Ordered:
 		n.ordered(e)
 	case actors.RemoteRefused:
-		level := thinned(zerolog.WarnLevel, int(e.Total)) //nolint:gosec // it counts from 1
+		level := thinned(zerolog.WarnLevel, n.thatOften(strings.Map(withoutDigits, e.What)))
 		n.log.WithLevel(level).Str("cause", e.What).Uint64("refused_total", e.Total).
 			Msg("something that is no node's came to cluster.remote, and was refused: if it was a node, look at its certificate and its version")
 	case actors.EnvelopeUnknown:
-		n.ignored(thinned(zerolog.WarnLevel, int(e.Total)), e.Kind, e.Version) //nolint:gosec // it counts from 1
+		n.ignored(thinned(zerolog.WarnLevel, n.thatOften(fmt.Sprint(e.Kind, e.Version))), e.Kind, e.Version)
 	case actors.ClusterChanged:
 		n.viewed(e.View)
 	}
 	n.clusterCondition(now)
+}
+
+// thatOften counts what came to cluster.remote and was of no use, by why; what is beyond so many kinds counts as one.
+func (n *narrator) thatOften(kind string) int {
+	const most = 64
+	if n.useless[kind] == 0 && len(n.useless) >= most {
+		kind = ""
+	}
+	if n.useless == nil {
+		n.useless = make(map[string]int)
+	}
+	n.useless[kind]++
+	return n.useless[kind]
 }
 
 // forget lets go of agents that are other nodes' now. What is still to come of them is not told.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -247,5 +248,34 @@ func TestScrapeAsksTheNode(t *testing.T) {
 		if got[name] != want {
 			t.Errorf("%s is %q, want %q", name, got[name], want)
 		}
+	}
+}
+
+// Of those who knock at the port of remoting each kind is told, and thinned out by itself.
+func TestStrangersAreTold(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	n := newNarrator(zerolog.New(&log).Level(zerolog.WarnLevel), new(observe.Board), new(config.Config))
+	total := uint64(0)
+	knock := func(what string) bool {
+		total++
+		log.Reset()
+		n.observe(actors.RemoteRefused{What: what, Total: total})
+		return log.Len() > 0
+	}
+	for i := range 9 {
+		port := 4000 + i
+		if told := knock(fmt.Sprintf("a connection from 192.0.2.1:%d: tls: bad", port)); told != powerOfTwo(i+1) {
+			t.Errorf("the connection %d was told: %v", i+1, told)
+		}
+	}
+	if !knock("a call that no node makes") {
+		t.Error("another kind was not told")
+	}
+	for i := range 200 {
+		knock(strings.Repeat("x", i))
+	}
+	if len(n.useless) > 65 {
+		t.Errorf("%d kinds are kept", len(n.useless))
 	}
 }

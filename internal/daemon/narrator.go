@@ -82,6 +82,8 @@ type narrator struct {
 	ours map[string]bool
 	// nodes is what is known of the cluster, if there is one.
 	nodes nodes
+	// useless counts what came to cluster.remote and was refused or not understood, by why.
+	useless map[string]int
 	// warned are the warnings of the configuration that were told last.
 	warned []string
 	// left are targets of which no agents could be made.
