@@ -1,0 +1,81 @@
+package actors
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/machine"
+	"github.com/serviceradar/poller/proto/cluster"
+)
+
+// What is handed over arrives as it was, and by a clock that is ahead it is the same moment.
+func TestHandOverOnTheWire(t *testing.T) {
+	t.Parallel()
+	epoch := time.Now().Add(-time.Hour)
+	h := handOver{
+		agent: "a", from: epoch.Add(time.Minute), since: epoch.Add(time.Second), open: true, failures: 7, cause: "it was refused",
+		sequences: []check.Sequence{{Agent: "a", Check: "x", Value: "17"}}, rows: map[string]uint8{"y": 2, "z": 255},
+	}
+	const ahead = 3 * time.Second
+	got := handOverOf(h.wire(epoch.Add(-ahead)), epoch, ahead)
+	if diff := cmp.Diff(h, got, cmp.AllowUnexported(handOver{})); diff != "" {
+		t.Errorf("(-sent +got):\n%s", diff)
+	}
+	if got := handOverOf((&handOver{agent: "a"}).wire(epoch), epoch, ahead); !got.from.IsZero() || !got.since.IsZero() {
+		t.Errorf("what is not known became %+v", got)
+	}
+}
+
+// What a node of another version sends is nothing, and no error.
+func TestOpenUnknown(t *testing.T) {
+	t.Parallel()
+	for _, e := range []*cluster.Envelope{{}, {Kind: kindAsk}, {Kind: kindAsk, Version: 2, Body: []byte{0xff}}, {Kind: 99, Version: 1, Body: []byte{0xff}}} {
+		if body, err := open(e); body != nil || err != nil {
+			t.Errorf("%v is a %T, %v", e, body, err)
+		}
+	}
+	if _, err := open(&cluster.Envelope{Kind: kindAsk, Version: 1, Body: []byte{0xff}}); err == nil {
+		t.Error("garbage was read")
+	}
+}
+
+// Whatever another node sends can be opened, or is an error; and what it hands over is of use.
+func FuzzEnvelope(f *testing.F) {
+	id := machine.NodeID{Name: "n", Boot: "1"}
+	h := handOver{agent: "a", from: time.Now(), rows: map[string]uint8{"x": 3}}
+	epoch := time.Now()
+	for _, e := range []*cluster.Envelope{
+		seal(kindAsk, &cluster.Ask{From: nodeOf(id), Era: 1, Round: 2, Agents: []string{"a", "b"}, Taken: []string{"c"}}),
+		seal(kindAnswer, &cluster.Answer{From: nodeOf(id), Free: []string{"a"}, Given: []*cluster.HandOver{h.wire(epoch)}}),
+		seal(kindNames, &cluster.Names{From: nodeOf(id), Hash: "h", Agents: []string{"a"}}),
+		seal(kindOrder, &cluster.Order{From: nodeOf(id), Id: 3, What: OrderDrain}),
+	} {
+		text, err := proto.Marshal(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		e := new(cluster.Envelope)
+		if proto.Unmarshal(text, e) != nil {
+			return
+		}
+		body, err := open(e)
+		answer, ok := body.(*cluster.Answer)
+		if err != nil || !ok {
+			return
+		}
+		for _, w := range answer.GetGiven() {
+			h := handOverOf(w, epoch, time.Hour)
+			if h.agent != w.GetAgent() || len(h.sequences) != len(w.GetSequences()) || h.failures < 0 {
+				t.Errorf("%v became %+v", w, h)
+			}
+			_ = h.wire(epoch)
+		}
+	})
+}
