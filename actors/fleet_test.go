@@ -33,6 +33,8 @@ type fleet struct {
 	runs  []fleetRun
 	lost  func(kind uint32) bool // envelopes that are lost; nil for none
 	seqs  map[string]int         // of results, by agents
+	// prepare changes a node before its system starts; nil for none.
+	prepare func(n *fleetNode)
 }
 
 // fleetRun is a run as its checker sees it.
@@ -55,6 +57,7 @@ type fleetNode struct {
 	f    *fleet
 	id   machine.NodeID
 	w    *world
+	conf *changeable
 	take func(*cluster.Envelope)
 
 	lease *machine.Lease
@@ -128,6 +131,11 @@ func (f *fleet) start(name string, change ...func(cfg *config.Config)) *fleetNod
 		Cluster: n, Epoch: f.epoch, Obey: func(string) error { return nil },
 		Post:    func(remote string, e *cluster.Envelope) { f.post(n, remote, e) },
 		Receive: func(take func(*cluster.Envelope)) { n.take = take },
+	}
+	n.conf = new(changeable)
+	n.w.o.Load = n.conf.load
+	if f.prepare != nil {
+		f.prepare(n)
 	}
 	n.w.start()
 	ctx, cancel := context.WithCancel(context.Background())

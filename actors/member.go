@@ -93,6 +93,10 @@ type shares struct {
 	losses int    // how often others had lost sight of this node then
 	// handed is what others have handed over of agents that are still being claimed.
 	handed map[string]received
+	// resuming is what others have handed over of agents that are held, until the poller says that it has it.
+	resuming map[string]handOver
+	// yields counts what the poller was told to give up.
+	yields uint64
 	// parting are agents that are to be handed over, since when, and to whom.
 	parting map[string]*parting
 	// gave is what was handed over, until the new owner says that it has it.
@@ -116,6 +120,7 @@ type parting struct {
 	to      machine.NodeID
 	era     uint64 // and round: of the ask that it answers
 	round   uint64
+	yield   uint64 // in which the poller was told last
 	since   time.Time
 	known   bool // the poller has given it up
 	told    bool // what h says of the breaker is so
@@ -139,7 +144,7 @@ type gift struct {
 func newShares(self machine.NodeID) *shares {
 	return &shares{
 		claims: machine.NewClaims(self), ramp: machine.NewRamp(0, 0), view: new(machine.View),
-		handed: make(map[string]received), parting: make(map[string]*parting), gave: make(map[string]gift), idle: make(map[string]bool),
+		handed: make(map[string]received), resuming: make(map[string]handOver), parting: make(map[string]*parting), gave: make(map[string]gift), idle: make(map[string]bool),
 		owners: owners{names: make(map[string]map[string]bool), wanted: make(map[string]time.Time)},
 	}
 }
@@ -182,12 +187,19 @@ func (m *member) Receive(ctx actor.Context) {
 		if msg.incarnation == m.incarnation {
 			m.look(now)
 		}
-	case viewChanged, reconfigured:
+	case viewChanged:
+		m.look(now)
+	case reconfigured:
+		m.adoptHeld() // the others have let go of what was removed, also if it was added again before this came
 		m.look(now)
 	case pollerUp:
 		m.adoptHeld()
+	case resumed:
+		for _, agent := range msg.agents {
+			delete(m.resuming, agent)
+		}
 	case yielded:
-		m.yielded(msg.handOver, now)
+		m.yielded(msg, now)
 	case breakerTold:
 		m.breakerTold(msg)
 	case handAllOver:
@@ -293,6 +305,7 @@ func (m *member) followClaims() {
 		for _, agent := range suspended {
 			m.idle[agent] = true
 			delete(m.parting, agent)
+			delete(m.resuming, agent)
 		}
 		m.env.send(m.env.poller, suspend{})
 		m.env.Observe(Suspended{Agents: len(suspended)})
@@ -303,6 +316,7 @@ func (m *member) followClaims() {
 		}
 		m.claims.Released(agent) // root and the poller know
 		delete(m.parting, agent)
+		delete(m.resuming, agent)
 	}
 	if !m.view.Leased {
 		return
@@ -341,7 +355,7 @@ func (m *member) adopt() {
 	if len(ready) == 0 {
 		return
 	}
-	message := adopt{era: m.era, agents: make([]adopted, 0, len(ready))}
+	message := adopt{era: m.era, round: m.yields, agents: make([]adopted, 0, len(ready))}
 	thanks := make(map[machine.NodeID][]string)
 	moved := 0
 	for _, agent := range ready {
@@ -349,6 +363,7 @@ func (m *member) adopt() {
 		if given {
 			moved++
 			thanks[h.by] = append(thanks[h.by], agent)
+			m.resuming[agent] = h.handOver
 		} else {
 			h.agent = agent
 		}
@@ -366,15 +381,29 @@ func (m *member) adopt() {
 
 // adoptHeld has root and the poller adopt again what is held, in case that one of them missed it. Those that did not are not changed by it.
 func (m *member) adoptHeld() {
-	message := adopt{era: m.era}
+	var agents []string
 	for _, agent := range m.claims.Held() {
 		if m.parting[agent] == nil {
-			message.agents = append(message.agents, adopted{handOver: handOver{agent: agent}})
+			agents = append(agents, agent)
 		}
 	}
-	if len(message.agents) > 0 {
-		m.env.send(m.env.root, message)
+	m.adoptAgain(agents)
+}
+
+// adoptAgain has root and the poller adopt agents that are held, if they did not, or have given them up.
+func (m *member) adoptAgain(agents []string) {
+	if len(agents) == 0 {
+		return
 	}
+	message := adopt{era: m.era, round: m.yields}
+	for _, agent := range agents {
+		h, given := m.resuming[agent]
+		if !given {
+			h.agent = agent
+		}
+		message.agents = append(message.agents, adopted{handOver: h, given: given})
+	}
+	m.env.send(m.env.root, message)
 }
 
 // asked answers another node that claims agents.
@@ -416,24 +445,26 @@ func (m *member) askedBy(a *cluster.Ask, now time.Time) {
 		}
 		p.to, p.era, p.round = from, a.GetEra(), a.GetRound()
 		if !p.known {
+			p.yield = m.yields + 1
 			yields = append(yields, agent)
 		}
 	}
 	if len(yields) > 0 {
-		m.env.send(m.env.poller, yield{agents: yields})
+		m.yields++
+		m.env.send(m.env.poller, yield{round: m.yields, agents: yields})
 	}
 }
 
 // yielded takes what the poller knows of an agent that it has given up.
-func (m *member) yielded(h handOver, now time.Time) {
-	if p := m.parting[h.agent]; p != nil && !p.known {
+func (m *member) yielded(y yielded, now time.Time) {
+	h, p := y.handOver, m.parting[y.handOver.agent]
+	switch {
+	case p != nil && !p.known && p.yield == y.round:
 		h.open, h.failures, h.cause = p.h.open, p.h.failures, p.h.cause
 		p.known, p.h, p.settled = true, h, now
 		m.lookSoon()
-		return
-	}
-	if m.claims.Holds(h.agent) && m.parting[h.agent] == nil { // it was not to be given up any more
-		m.env.send(m.env.root, adopt{era: m.era, agents: []adopted{{handOver: h, given: true}}})
+	case p == nil && m.claims.Holds(h.agent): // it was not to be given up any more
+		m.adoptAgain([]string{h.agent})
 	}
 }
 
@@ -455,12 +486,13 @@ func (m *member) breakerTold(b breakerTold) {
 // answerParted hands over what has been given up.
 func (m *member) answerParted(now time.Time) {
 	answers := make(map[machine.NodeID]*cluster.Answer)
-	var gone []string
+	var gone, stay []string
 	for agent, p := range m.parting {
 		switch {
 		case p.known && (p.told || now.Sub(p.settled) >= breakerWithin):
 		case !p.known && now.Sub(p.since) >= repeatAfter:
-			delete(m.parting, agent) // until it is asked for again: there are results under way
+			delete(m.parting, agent) // until it is asked for again: there are results under way, or what the poller said was lost
+			stay = append(stay, agent)
 			continue
 		default:
 			continue
@@ -476,9 +508,11 @@ func (m *member) answerParted(now time.Time) {
 		a.Given = append(a.Given, p.h.wire(m.env.epoch))
 		gone = append(gone, agent)
 		m.claims.Released(agent)
+		delete(m.resuming, agent)
 		m.gave[agent] = gift{to: p.to, h: p.h, at: now}
 		delete(m.parting, agent)
 	}
+	m.adoptAgain(stay)
 	for to, a := range answers {
 		m.send(to, kindAnswer, a)
 	}

@@ -77,17 +77,26 @@ type (
 )
 
 type (
-	// adopt: member → root → poller. These agents are to be polled here from now on, under the lease of the era.
+	// adopt: member → root → poller. These agents are to be polled here from now on, under the lease of the era. It counts for less
+	// than a yield of a later round, which may overtake it.
 	adopt struct {
-		era    uint64
-		agents []adopted
+		era, round uint64
+		agents     []adopted
 	}
+	// resumed: poller → member. It has what other nodes have handed over of these agents.
+	resumed struct{ agents []string }
 	// suspend: member → poller. The lease is lost: start nothing more until adopt.
 	suspend struct{}
 	// yield: member → poller. Give these agents up; what is known of each comes to member as yielded.
-	yield struct{ agents []string }
+	yield struct {
+		round  uint64 // counts them
+		agents []string
+	}
 	// yielded: poller → member. What is known of an agent that is given up, but for its breaker.
-	yielded struct{ handOver handOver }
+	yielded struct {
+		round    uint64 // of the yield
+		handOver handOver
+	}
 	// yieldTo: poller → agent. As retire; say breakerTold first.
 	yieldTo struct{}
 	// given: poller → root. An agent is not polled here any more; it retires.

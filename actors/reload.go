@@ -232,10 +232,11 @@ func (p *poller) dismiss(known map[string]*actor.PID) {
 
 // follow has the schedule follow another configuration from the next cycle on.
 func (l *ledger) follow(cfg *config.Config, now time.Time) {
-	agents := l.agents(cfg.Agents)
 	if l.share != nil {
+		l.share.follow(cfg.Agents)
 		l.schedule.Among(len(cfg.Agents))
 	}
+	agents := l.agents(cfg.Agents)
 	l.schedule.Replace(agents, cfg.Poll.Interval, cfg.Poll.Rate, fresh(l.config.Agents, agents), now)
 	l.config = cfg
 	configured, confirmed := make(map[sequenceKey]bool), make(map[sequenceKey]bool)

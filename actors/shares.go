@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -40,6 +41,8 @@ type share struct {
 	left map[string]time.Time
 	// since says of agents that are held when they were started first.
 	since map[string]time.Time
+	// yields are the rounds in which agents were given up last.
+	yields map[string]uint64
 	// missed are checks that were due while nobody made them, and catchUp when some of them are started next.
 	missed  []machine.Start
 	catchUp time.Time
@@ -51,6 +54,16 @@ func (l *ledger) agents(all []*check.Agent) []*check.Agent {
 		return all
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(a *check.Agent) bool { return !l.held[a.Name] })
+}
+
+// follow forgets agents that are not configured any more: should one be added again, it has yet to be found whose it is.
+func (s *share) follow(agents []*check.Agent) {
+	gone := func(name string) bool { return agentNamed(agents, name) == nil }
+	maps.DeleteFunc(s.held, func(name string, _ bool) bool { return gone(name) })
+	maps.DeleteFunc(s.left, func(name string, _ time.Time) bool { return gone(name) })
+	maps.DeleteFunc(s.since, func(name string, _ time.Time) bool { return gone(name) })
+	maps.DeleteFunc(s.yields, func(name string, _ uint64) bool { return gone(name) })
+	s.missed = slices.DeleteFunc(s.missed, func(m machine.Start) bool { return gone(m.Agent.Name) })
 }
 
 // agentNamed returns the agent of a name, of those that are sorted by names; nil if there is none.
@@ -76,9 +89,16 @@ func (l *ledger) mayPoll(e *env) bool { return l.share == nil || e.cluster.Holds
 // adopt polls agents from now on.
 func (p *poller) adopt(m adopt, now time.Time) {
 	l := p.ledger
+	if l.era != m.era { // that the one before is over may have been said while there was no poller
+		p.suspend()
+	}
 	l.era = m.era
+	var given []string
 	for _, a := range m.agents {
-		if l.held[a.agent] && !a.given {
+		if a.given {
+			given = append(given, a.agent)
+		}
+		if l.held[a.agent] || m.round < l.yields[a.agent] {
 			continue
 		}
 		spec := agentNamed(l.config.Agents, a.agent)
@@ -102,6 +122,9 @@ func (p *poller) adopt(m adopt, now time.Time) {
 			l.missed = append(l.missed, machine.Start{Agent: spec, Checks: checks})
 		}
 		l.since[a.agent] = l.schedule.NextBegin(a.agent)
+	}
+	if len(given) > 0 {
+		p.env.send(p.env.member, resumed{agents: given})
 	}
 	p.advance(now)
 }
@@ -135,14 +158,17 @@ func (p *poller) suspend() {
 // yield gives agents up, but for those of which results are under way: they are asked for again.
 func (p *poller) yield(m yield, now time.Time) {
 	for _, name := range m.agents {
+		var h handOver
 		switch {
-		case !p.ledger.held[name]: // a predecessor gave it up, and may not have said so
-			p.env.send(p.env.member, yielded{handOver: handOver{agent: name, from: p.ledger.left[name]}})
+		case !p.ledger.held[name]: // it was given up before, and member may not have heard of it
+			h = p.ledger.known(name, p.ledger.left[name])
 		case p.hasResultsUnderWay(name):
 			continue
 		default:
-			p.env.send(p.env.member, yielded{handOver: p.leaveTo(name)})
+			h = p.leaveTo(name)
 		}
+		p.ledger.yields[name] = m.round
+		p.env.send(p.env.member, yielded{round: m.round, handOver: h})
 		p.env.send(p.env.root, given{agent: name})
 		p.env.send(p.env.pid(agentPrefix+name), yieldTo{})
 	}
@@ -152,8 +178,7 @@ func (p *poller) yield(m yield, now time.Time) {
 // leaveTo starts an agent's checks no more, and returns what is known of it.
 func (p *poller) leaveTo(name string) handOver {
 	l := p.ledger
-	h := handOver{agent: name, since: l.since[name], from: l.schedule.Drop(name)}
-	delete(l.since, name)
+	h := l.known(name, l.schedule.Drop(name))
 	for _, lane := range p.lanes() {
 		for _, b := range lane.Remove(func(b machine.Batch) bool { return b.Agent.Name == name }) {
 			if begin := p.unmake(b); begin.Before(h.from) {
@@ -167,6 +192,15 @@ func (p *poller) leaveTo(name string) handOver {
 		}
 		return s.Agent.Name == name
 	})
+	delete(l.held, name)
+	delete(p.agents, name)
+	l.left[name] = h.from
+	return h
+}
+
+// known returns what is known of an agent that was not started any more in the cycle that began at from.
+func (l *ledger) known(name string, from time.Time) handOver {
+	h := handOver{agent: name, since: l.since[name], from: from}
 	if spec := agentNamed(l.config.Agents, name); spec != nil {
 		h.rows = l.confirmations.Rows(spec)
 		for i := range spec.Checks {
@@ -175,9 +209,6 @@ func (p *poller) leaveTo(name string) handOver {
 			}
 		}
 	}
-	delete(l.held, name)
-	delete(p.agents, name)
-	l.left[name] = h.from
 	return h
 }
 
