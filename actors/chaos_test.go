@@ -197,3 +197,31 @@ func (c *chaos) wantSound(at time.Time) {
 		}
 	}
 }
+
+// A poller that was down when its lease was lost polls nothing any more of what it had under that.
+func TestClusterPollerMissesTheEndOfALease(t *testing.T) {
+	runFleet(t, 30, func(f *fleet) {
+		c := &chaos{fleet: f}
+		f.prepare = func(n *fleetNode) {
+			if n.id.Name == "b" {
+				c.sabotage(n)
+			}
+		}
+		for _, name := range []string{"a", "b", "c"} {
+			f.start(name)
+		}
+		time.Sleep(12 * time.Second)
+		at := time.Now()
+		c.pollers.Store(1)
+		f.isolate("b", true)
+		f.start("d") // some of b's are its own, when b is back
+		time.Sleep(2500 * time.Millisecond)
+		f.isolate("b", false)
+		time.Sleep(12 * time.Second)
+		if n := len(seen[actors.ActorRestarted](f.nodes["b"].w)); n != 1 {
+			t.Errorf("b's poller was restarted %d times, want once", n)
+		}
+		c.wantOneAtATime()
+		c.wantSound(at)
+	}, func(cfg *config.Config) { cfg.Restart.Initial, cfg.Restart.Max, cfg.Restart.Budget = 6*time.Second, 6*time.Second, 100 })
+}
