@@ -23,9 +23,14 @@ func profiles(mux *http.ServeMux) {
 }
 
 // fromHere refuses requests that come over a network, also by way of a proxy on this machine, or of a browser that was told
-// that some other name is this machine's.
+// that some other name is this machine's, or that a page of somebody else's has send what changes something.
 func fromHere(handler http.HandlerFunc) http.HandlerFunc {
+	var pages http.CrossOriginProtection
 	return func(w http.ResponseWriter, r *http.Request) {
+		if err := pages.Check(r); err != nil {
+			http.Error(w, r.URL.Path+" is not for pages of other sites: "+err.Error(), http.StatusForbidden)
+			return
+		}
 		peer, err := netip.ParseAddrPort(r.RemoteAddr)
 		forwarded := r.Header.Get("Forwarded") != "" || r.Header.Get("X-Forwarded-For") != ""
 		if err != nil || !peer.Addr().Unmap().IsLoopback() || forwarded || !isLoopback(r.Host) {

@@ -52,3 +52,27 @@ func TestProfilesAreForThisMachine(t *testing.T) {
 		t.Errorf("the list: %d %.100s", code, body)
 	}
 }
+
+// A page that a browser on this machine shows must not have the poller do anything.
+func TestOrdersOfPages(t *testing.T) {
+	t.Parallel()
+	handler := fromHere(func(http.ResponseWriter, *http.Request) {})
+	for _, tt := range []struct {
+		header http.Header
+		want   int
+	}{
+		{nil, http.StatusOK}, // poller drain
+		{http.Header{"Origin": {"http://localhost:9464"}}, http.StatusOK},
+		{http.Header{"Origin": {"https://evil.example"}}, http.StatusForbidden},
+		{http.Header{"Origin": {"null"}}, http.StatusForbidden},
+		{http.Header{"Sec-Fetch-Site": {"cross-site"}}, http.StatusForbidden},
+		{http.Header{"Sec-Fetch-Site": {"same-site"}}, http.StatusForbidden},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost:9464/cluster/order?what=drain", nil)
+		r.RemoteAddr, r.Header = "127.0.0.1:1", tt.header
+		w := httptest.NewRecorder()
+		if handler(w, r); w.Code != tt.want {
+			t.Errorf("with %v: %d, want %d", tt.header, w.Code, tt.want)
+		}
+	}
+}
