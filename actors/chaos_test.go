@@ -223,5 +223,7 @@ func TestClusterPollerMissesTheEndOfALease(t *testing.T) {
 		}
 		c.wantOneAtATime()
 		c.wantSound(at)
-	}, func(cfg *config.Config) { cfg.Restart.Initial, cfg.Restart.Max, cfg.Restart.Budget = 6*time.Second, 6*time.Second, 100 })
+	}, func(cfg *config.Config) {
+		cfg.Restart.Initial, cfg.Restart.Max, cfg.Restart.Budget = 6*time.Second, 6*time.Second, 100
+	})
 }

@@ -3,6 +3,7 @@ package actors
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -28,7 +29,7 @@ const envelopeVersion = 1
 // seal puts a message into the only one that goes from node to node.
 func seal(kind uint32, body proto.Message) *cluster.Envelope {
 	text, err := proto.Marshal(body)
-	if err != nil { // only texts that are no UTF-8, which no configuration has
+	if err != nil { // only texts that are no UTF-8, which no configuration has; what comes from elsewhere is made so
 		panic(fmt.Sprintf("marshal a %T: %v", body, err))
 	}
 	return &cluster.Envelope{Kind: kind, Version: envelopeVersion, Body: text}
@@ -67,7 +68,8 @@ func idOf(n *cluster.Node) machine.NodeID {
 
 // wire returns what another node is told, whose epoch is ours.
 func (h *handOver) wire(epoch time.Time) *cluster.HandOver {
-	w := &cluster.HandOver{Agent: h.agent, Open: h.open, Failures: uint32(min(max(h.failures, 0), math.MaxInt32)), Cause: h.cause}
+	w := &cluster.HandOver{Agent: h.agent, Open: h.open, Failures: uint32(min(max(h.failures, 0), math.MaxInt32))}
+	w.Cause = strings.ToValidUTF8(h.cause, "\uFFFD") // a checker may have said anything
 	if !h.from.IsZero() {
 		w.From = int64(h.from.Sub(epoch))
 	}

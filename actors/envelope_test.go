@@ -79,3 +79,18 @@ func FuzzEnvelope(f *testing.F) {
 		}
 	})
 }
+
+// A checker may say what is no text, and that must not keep its agent from being handed over.
+func TestHandOverOfWhatIsNoText(t *testing.T) {
+	t.Parallel()
+	epoch := time.Unix(0, 0)
+	h := handOver{agent: "a", open: true, failures: 5, cause: "refused: \xff\xfe"}
+	body, err := open(seal(kindAnswer, &cluster.Answer{Given: []*cluster.HandOver{h.wire(epoch)}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := handOverOf(body.(*cluster.Answer).GetGiven()[0], epoch, 0)
+	if want := "refused: \uFFFD"; got.cause != want || !got.open || got.failures != 5 {
+		t.Errorf("%+v comes as %+v, want the cause %q", h, got, want)
+	}
+}

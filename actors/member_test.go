@@ -2,6 +2,7 @@ package actors_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -262,6 +263,25 @@ func TestClusterConfigurationsDiffer(t *testing.T) {
 		}
 		if held := f.held(); held["b"] < 10 || held["a"] == 0 || held["c"] == 0 {
 			t.Errorf("the nodes poll %v", held)
+		}
+	})
+}
+
+// An order that is no text gets there as one, and harms nobody on the way.
+func TestClusterOrderThatIsNoText(t *testing.T) {
+	runFleet(t, 3, func(f *fleet) {
+		f.start("a")
+		f.start("b")
+		time.Sleep(3 * time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if err := f.nodes["a"].w.sys.Order(ctx, "b", "\xff"); err != nil {
+			t.Errorf("b obeys anything, and a says %v", err)
+		}
+		for _, n := range f.sorted() {
+			if failed := seen[actors.ActorFailed](n.w); len(failed) > 0 {
+				t.Errorf("at %s actors failed: %+v", n.id.Name, failed)
+			}
 		}
 	})
 }

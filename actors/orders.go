@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,7 +77,7 @@ func (m *member) give(o orderGiven, now time.Time) {
 		if m.orders.waiting == nil {
 			m.orders.waiting = make(map[uint64]*order)
 		}
-		m.orders.waiting[m.orders.last] = &order{to: other.NodeID, what: o.what, answer: o.answer, ctx: o.ctx}
+		m.orders.waiting[m.orders.last] = &order{to: other.NodeID, what: strings.ToValidUTF8(o.what, "\uFFFD"), answer: o.answer, ctx: o.ctx}
 		m.repeatOrders(now)
 		return
 	}
