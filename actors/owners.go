@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -54,6 +55,9 @@ func (o *owners) own(v *machine.View, cfg *config.Config) {
 		return
 	}
 	o.nodes, o.hashes, o.self, o.learnt = nodes, hashes, self, false
+	maps.DeleteFunc(o.names, func(hash string, _ map[string]bool) bool { // of configurations that nobody has any more
+		return hash != o.hash && !slices.Contains(o.hashes, hash)
+	})
 	o.owned = machine.Owners(nodes, o.agents, o.knows())
 	ours := make([]string, 0, len(o.ours))
 	for i, owner := range o.owned {
@@ -130,11 +134,6 @@ func (o *owners) learn(n *cluster.Names) {
 	known := make(map[string]bool, len(n.GetAgents()))
 	for _, agent := range n.GetAgents() {
 		known[strings.Clone(agent)] = true
-	}
-	for hash := range o.names { // of configurations that nobody has any more
-		if hash != o.hash && !slices.Contains(o.hashes, hash) {
-			delete(o.names, hash)
-		}
 	}
 	o.names[n.GetHash()], o.learnt = known, true
 }
