@@ -65,6 +65,8 @@ const (
 	repeatAfter = 250 * time.Millisecond
 	// breakerWithin is how long a hand-over waits for what the agent says of its breaker.
 	breakerWithin = 250 * time.Millisecond
+	// thankFor is how long it is said that what was handed over has come: nobody says that this was heard.
+	thankFor = 5 * time.Second
 	// keepGiven is how long what was handed over is kept for a new owner that does not say that it has it.
 	keepGiven = time.Minute
 	// claimsEvery is how often it is told how many claims there are.
@@ -93,6 +95,8 @@ type shares struct {
 	losses int    // how often others had lost sight of this node then
 	// handed is what others have handed over of agents that are still being claimed.
 	handed map[string]received
+	// thanks are agents that others have handed over, and that have to be told that they came.
+	thanks []thanks
 	// resuming is what others have handed over of agents that are held, until the poller says that it has it.
 	resuming map[string]handOver
 	// yields counts what the poller was told to give up.
@@ -132,6 +136,13 @@ type parting struct {
 type received struct {
 	handOver
 	by machine.NodeID
+}
+
+// thanks says to a node, from since on, that what it has handed over has come.
+type thanks struct {
+	to          machine.NodeID
+	agents      []string
+	since, sent time.Time
 }
 
 // gift is an agent that was handed over.
@@ -228,8 +239,9 @@ func (m *member) look(now time.Time) {
 	m.wantUnknownNames(now)
 	m.followClaims()
 	m.ask(now)
-	m.adopt()
+	m.adopt(now)
 	m.tellClaims(now)
+	m.thank(now)
 	m.answerParted(now)
 	m.announce(cfg, now)
 	m.forget(now)
@@ -347,7 +359,7 @@ func (m *member) ask(now time.Time) {
 }
 
 // adopt has the agents polled on which all agree.
-func (m *member) adopt() {
+func (m *member) adopt(now time.Time) {
 	var ready []string
 	if m.view.Informed {
 		ready = m.claims.Ready()
@@ -356,13 +368,13 @@ func (m *member) adopt() {
 		return
 	}
 	message := adopt{era: m.era, round: m.yields, agents: make([]adopted, 0, len(ready))}
-	thanks := make(map[machine.NodeID][]string)
+	came := make(map[machine.NodeID][]string)
 	moved := 0
 	for _, agent := range ready {
 		h, given := m.handed[agent]
 		if given {
 			moved++
-			thanks[h.by] = append(thanks[h.by], agent)
+			came[h.by] = append(came[h.by], agent)
 			m.resuming[agent] = h.handOver
 		} else {
 			h.agent = agent
@@ -374,8 +386,25 @@ func (m *member) adopt() {
 	}
 	m.env.Observe(Adopted{Agents: ready, Given: moved}) // before anything else can be told of them
 	m.env.send(m.env.root, message)
-	for by, agents := range thanks {
-		m.send(by, kindAsk, &cluster.Ask{From: nodeOf(m.view.Self), Era: m.era, Taken: agents})
+	for by, agents := range came {
+		m.thanks = append(m.thanks, thanks{to: by, agents: agents, since: now})
+	}
+	m.thank(now)
+}
+
+// thank tells those who have handed something over that it came, some times, as long as it is held.
+func (m *member) thank(now time.Time) {
+	m.thanks = slices.DeleteFunc(m.thanks, func(t thanks) bool { return now.Sub(t.since) >= thankFor || !m.isAlive(t.to) })
+	for i := range m.thanks {
+		t := &m.thanks[i]
+		if now.Sub(t.sent) < max(repeatAfter, t.sent.Sub(t.since)) { // less and less often
+			continue
+		}
+		t.sent = now
+		t.agents = slices.DeleteFunc(t.agents, func(agent string) bool { return !m.claims.Holds(agent) || m.parting[agent] != nil })
+		if len(t.agents) > 0 {
+			m.send(t.to, kindAsk, &cluster.Ask{From: nodeOf(m.view.Self), Era: m.era, Taken: t.agents})
+		}
 	}
 }
 
@@ -523,7 +552,7 @@ func (m *member) answerParted(now time.Time) {
 }
 
 // answered takes what another node says of agents that this one claims.
-func (m *member) answered(a *cluster.Answer) {
+func (m *member) answered(a *cluster.Answer, now time.Time) {
 	from := idOf(a.GetFrom())
 	free := a.GetFree()
 	if a.GetEra() == m.view.Era {
@@ -543,7 +572,7 @@ func (m *member) answered(a *cluster.Answer) {
 		}
 	}
 	m.claims.Answered(from, a.GetEra(), a.GetRound(), free)
-	m.adopt()
+	m.adopt(now)
 	m.lookSoon()
 }
 
@@ -614,7 +643,7 @@ func (m *member) open(e *cluster.Envelope, now time.Time) {
 	case *cluster.Ask:
 		m.askedBy(b, now)
 	case *cluster.Answer:
-		m.answered(b)
+		m.answered(b, now)
 	case *cluster.WantNames:
 		m.tellNames(b)
 	case *cluster.Names:

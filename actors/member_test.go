@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -97,8 +98,8 @@ func TestClusterPartition(t *testing.T) {
 // Whatever is lost of what members say to each other, nothing is missed or doubled, but moves take longer.
 func TestClusterLosesMessages(t *testing.T) {
 	runFleet(t, 30, func(f *fleet) {
-		n := 0
-		f.lost = func(uint32) bool { n++; return n%3 == 0 }
+		chance := rand.New(rand.NewPCG(1, 2))
+		f.lost = func(uint32) bool { return chance.IntN(3) == 0 }
 		f.start("a")
 		f.start("b")
 		time.Sleep(10 * time.Second)
@@ -108,7 +109,7 @@ func TestClusterLosesMessages(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		f.nodes["a"].stop()
 		time.Sleep(5 * time.Second)
-		f.wantSteady("one joins, another leaves", at, 30, aTouch+time.Second)
+		f.wantSteady("one joins, another leaves", at, 30, aTouch+2*time.Second)
 	})
 }
 
@@ -282,6 +283,33 @@ func TestClusterOrderThatIsNoText(t *testing.T) {
 			if failed := seen[actors.ActorFailed](n.w); len(failed) > 0 {
 				t.Errorf("at %s actors failed: %+v", n.id.Name, failed)
 			}
+		}
+	})
+}
+
+// A node that leaves need not wait for a word that was lost: that its agents have come is said more than once.
+func TestClusterLeavesThoughThanksAreLost(t *testing.T) {
+	runFleet(t, 30, func(f *fleet) {
+		const kindAsk = 1
+		var deaf time.Time // until when asks are lost
+		f.lost = func(kind uint32) bool { return kind == kindAsk && time.Now().Before(deaf) }
+		f.prepare = func(n *fleetNode) {
+			n.w.hook = func(e actors.Event) {
+				if _, given := e.(actors.HandedOver); given {
+					f.mu.Lock()
+					deaf = time.Now().Add(600 * time.Millisecond)
+					f.mu.Unlock()
+				}
+			}
+		}
+		f.start("a")
+		f.start("b")
+		f.start("c")
+		time.Sleep(15 * time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+		defer cancel()
+		if err := f.nodes["b"].w.sys.HandOver(ctx); err != nil {
+			t.Error(err)
 		}
 	})
 }
