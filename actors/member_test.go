@@ -313,3 +313,30 @@ func TestClusterLeavesThoughThanksAreLost(t *testing.T) {
 		}
 	})
 }
+
+// Results that take most of their interval do not keep an agent where it is for ever.
+func TestClusterMovesBusyResults(t *testing.T) {
+	runFleet(t, 12, func(f *fleet) {
+		f.prepare = func(n *fleetNode) {
+			for _, c := range n.w.checkers {
+				at := c.results
+				c.results = func(ctx context.Context, chk *check.Check, last string) (check.Answer, error) {
+					time.Sleep(700 * time.Millisecond)
+					return at(ctx, chk, last)
+				}
+			}
+		}
+		f.start("a")
+		f.start("b")
+		time.Sleep(8 * time.Second)
+		f.start("c")
+		time.Sleep(15 * time.Second)
+		if held := f.held(); held["c"] != 4 {
+			t.Errorf("the nodes poll %v, want 4 each", held)
+		}
+	}, func(cfg *config.Config) {
+		for _, a := range cfg.Agents {
+			a.Checks = append(a.Checks, check.Check{Name: "results", Type: "sweep", Method: check.GetResults, Interval: time.Second, Timeout: 900 * time.Millisecond})
+		}
+	})
+}

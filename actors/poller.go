@@ -198,7 +198,7 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 func (p *poller) startResults(run check.Run, now time.Time) {
 	key := sequenceKey{run.Agent.Name, run.Check.Name}
 	last, known := p.ledger.lastSequence(&run)
-	if !known {
+	if !known || p.ledger.isForNext(&run, now) {
 		p.ledger.owed[key] = run
 		return
 	}

@@ -16,6 +16,9 @@ import (
 // catchUpEvery is how long the poller waits between the runs that were due while nobody made them: so they are spread, as others are.
 const catchUpEvery = 20 * time.Millisecond
 
+// wantedFor is how long no results are begun of an agent that another node has asked for: it asks again meanwhile.
+const wantedFor = 4 * repeatAfter
+
 // handOver is what one node tells another of an agent that it polls no more.
 type handOver struct {
 	agent string
@@ -43,6 +46,8 @@ type share struct {
 	since map[string]time.Time
 	// yields are the rounds in which agents were given up last.
 	yields map[string]uint64
+	// wanted says until when of agents that others want and of which results are under way: no more of these are begun meanwhile.
+	wanted map[string]time.Time
 	// missed are checks that were due while nobody made them, and catchUp when some of them are started next.
 	missed  []machine.Start
 	catchUp time.Time
@@ -62,6 +67,7 @@ func (s *share) follow(agents []*check.Agent) {
 	maps.DeleteFunc(s.held, func(name string, _ bool) bool { return gone(name) })
 	maps.DeleteFunc(s.left, func(name string, _ time.Time) bool { return gone(name) })
 	maps.DeleteFunc(s.since, func(name string, _ time.Time) bool { return gone(name) })
+	maps.DeleteFunc(s.wanted, func(name string, _ time.Time) bool { return gone(name) })
 	maps.DeleteFunc(s.yields, func(name string, _ uint64) bool { return gone(name) })
 	s.missed = slices.DeleteFunc(s.missed, func(m machine.Start) bool { return gone(m.Agent.Name) })
 }
@@ -147,6 +153,7 @@ func (p *poller) suspend() {
 	clear(l.held)
 	clear(p.agents)
 	clear(l.owed)
+	clear(l.wanted)
 	l.missed = nil
 	for _, lane := range p.lanes() {
 		for _, b := range lane.Remove(func(machine.Batch) bool { return true }) {
@@ -163,6 +170,7 @@ func (p *poller) yield(m yield, now time.Time) {
 		case !p.ledger.held[name]: // it was given up before, and member may not have heard of it
 			h = p.ledger.known(name, p.ledger.left[name])
 		case p.hasResultsUnderWay(name):
+			p.ledger.wanted[name] = now.Add(wantedFor)
 			continue
 		default:
 			h = p.leaveTo(name)
@@ -192,6 +200,8 @@ func (p *poller) leaveTo(name string) handOver {
 		}
 		return s.Agent.Name == name
 	})
+	maps.DeleteFunc(l.owed, func(key sequenceKey, _ check.Run) bool { return key.agent == name }) // they are asked for in their next turn
+	delete(l.wanted, name)
 	delete(l.held, name)
 	delete(p.agents, name)
 	l.left[name] = h.from
@@ -219,8 +229,8 @@ func (p *poller) hasResultsUnderWay(name string) bool {
 			return true
 		}
 	}
-	for key := range p.ledger.owed {
-		if key.agent == name {
+	for key, run := range p.ledger.owed {
+		if key.agent == name && !p.ledger.comesSoon(run.Check) {
 			return true
 		}
 	}
@@ -234,6 +244,15 @@ func (p *poller) unmake(b machine.Batch) (begin time.Time) {
 	}
 	return begin
 }
+
+// isForNext tells of a run of results whether it is better left to the node that wants the agent: while results are always under
+// way it would never move.
+func (l *ledger) isForNext(run *check.Run, now time.Time) bool {
+	return l.share != nil && now.Before(l.wanted[run.Agent.Name]) && l.comesSoon(run.Check)
+}
+
+// comesSoon tells whether so little time is between a check's turns that results may always be under way, and that one may be left out.
+func (l *ledger) comesSoon(c *check.Check) bool { return c.Interval < 3*l.config.Poll.Interval }
 
 // omit takes a run out that was not made.
 func (p *poller) omit(run *check.Run) (begin time.Time) {
