@@ -121,6 +121,7 @@ func (p *poller) inherit() {
 	unbegun := p.ledger.background.Unbegun()
 	if p.draining { // as in drain
 		clear(p.ledger.owed)
+		p.ledger.stopMissed()
 		return
 	}
 	p.endResults(unbegun, "not started: the poller failed before it came to that")
@@ -236,8 +237,7 @@ func (p *poller) settled(m settled, now time.Time) {
 	filled := false
 	switch {
 	case m.unmade:
-		p.omit(&check.Run{ID: m.status.ID})
-		filled = true
+		filled, _ = p.omit(&check.Run{ID: m.status.ID})
 	case m.nothing:
 		if filled = p.ledger.background.End(m.status.ID); filled {
 			p.ledger.nothingNew(&m.status)
@@ -310,6 +310,7 @@ func (p *poller) drain(by, now time.Time) {
 	p.results.Remove(all)
 	p.ledger.background.Unbegun() // which are left out, as those that do not end in time
 	clear(p.ledger.owed)
+	p.ledger.stopMissed()
 	p.advance(now)
 }
 

@@ -154,10 +154,17 @@ func (p *poller) suspend() {
 	clear(p.agents)
 	clear(l.owed)
 	clear(l.wanted)
+	for _, s := range l.missed {
+		if left, held := l.left[s.Agent.Name]; held && len(s.Checks) > 0 {
+			l.left[s.Agent.Name] = left.Add(-l.config.Poll.Interval) // it is made up for when it is adopted again
+		}
+	}
 	l.missed = nil
 	for _, lane := range p.lanes() {
 		for _, b := range lane.Remove(func(machine.Batch) bool { return true }) {
-			p.unmake(b)
+			if begin := p.unmake(b); begin.Before(l.left[b.Agent.Name]) {
+				l.left[b.Agent.Name] = begin
+			}
 		}
 	}
 }
@@ -240,7 +247,7 @@ func (p *poller) hasResultsUnderWay(name string) bool {
 // unmake takes runs out that were not begun, and are another node's to make. It returns when their cycle began.
 func (p *poller) unmake(b machine.Batch) (begin time.Time) {
 	for _, run := range b.Runs {
-		begin = p.omit(&run)
+		_, begin = p.omit(&run)
 	}
 	return begin
 }
@@ -254,17 +261,22 @@ func (l *ledger) isForNext(run *check.Run, now time.Time) bool {
 // comesSoon tells whether so little time is between a check's turns that results may always be under way, and that one may be left out.
 func (l *ledger) comesSoon(c *check.Check) bool { return c.Interval < 3*l.config.Poll.Interval }
 
-// omit takes a run out that was not made.
-func (p *poller) omit(run *check.Run) (begin time.Time) {
+// omit takes a run out that was not made; false if it was given a status before. It returns when its cycle began.
+func (p *poller) omit(run *check.Run) (omitted bool, begin time.Time) {
 	if run.ID.Cycle == machine.NoCycle {
-		p.ledger.background.End(run.ID)
-		return run.Due.Add(-p.ledger.config.Poll.Interval)
+		return p.ledger.background.End(run.ID), run.Due.Add(-p.ledger.config.Poll.Interval)
 	}
 	if cycle, ok := p.ledger.cycle(run.ID.Cycle); ok {
-		cycle.Omit(run.ID)
-		return cycle.Begin()
+		return cycle.Omit(run.ID), cycle.Begin()
 	}
-	return run.Due
+	return false, run.Due
+}
+
+// stopMissed forgets what would be made up for: nothing is started any more.
+func (l *ledger) stopMissed() {
+	if l.share != nil {
+		l.missed = nil
+	}
 }
 
 // startMissed starts some of the checks that were due while nobody made them.

@@ -45,9 +45,9 @@ func threeNodes() daemon.ClusterState {
 	return daemon.ClusterState{
 		Cluster: "edge", Node: "n1", Size: 3, Majority: 2, Polls: true, Era: 4, Held: 333, Claimed: 1, Leaving: 2, Waiting: map[string]int{"n2": 1},
 		Nodes: []daemon.NodeState{
-			{Name: "n1", Weight: 1000, Agents: 1000, Owned: 333, Held: 333, Config: "aa", Version: "v1"},
-			{Name: "n2", Weight: 250, Agents: 1000, Owned: 334, Held: 330, Config: "aa", Offset: .0012, RTT: .0003, Version: "v1"},
-			{Name: "n3", Draining: true, Agents: 999, Held: 1, Config: "bb", Offset: -2, Version: "v2\x1b[31m"},
+			{Name: "n1", Boot: "1", Weight: 1000, Agents: 1000, Owned: 333, Held: 333, Config: "aa", Version: "v1"},
+			{Name: "n2", Boot: "2", Weight: 250, Agents: 1000, Owned: 334, Held: 330, Config: "aa", Offset: .0012, RTT: .0003, Version: "v1"},
+			{Name: "n3", Boot: "3", Draining: true, Agents: 999, Held: 1, Config: "bb", Offset: -2, Version: "v2\x1b[31m"},
 		},
 	}
 }
@@ -115,7 +115,7 @@ func trimLines(s string) string {
 // A drain is over when the node is gone from the cluster of the one that was asked.
 func TestDrainAnother(t *testing.T) {
 	t.Parallel()
-	twin := &adminTwin{state: threeNodes(), after: func(s *daemon.ClusterState) { s.Nodes = s.Nodes[:2] }}
+	twin := &adminTwin{state: threeNodes(), after: func(s *daemon.ClusterState) { s.Nodes[2].Boot = "4" }} // it was started again at once
 	server := httptest.NewServer(twin)
 	defer server.Close()
 	out, err := runCommandLine(t, "drain", "--admin", server.Listener.Addr().String(), "--node", "n3")

@@ -139,7 +139,7 @@ func drainCommand() *cobra.Command {
 		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s hands over its agents, and ends\n", *node); err != nil {
 			return err
 		}
-		return awaitGone(cmd.Context(), address, before.Node, *node)
+		return awaitGone(cmd.Context(), address, before, *node)
 	}
 	return cmd
 }
@@ -170,16 +170,14 @@ func giveOrder(ctx context.Context, address, node, what string) error {
 	return askAdmin(ctx, http.MethodPost, address, daemon.OrderPath+"?"+query.Encode(), nil, nil)
 }
 
-// awaitGone waits until a node is gone: the one that is asked does not answer any more, or has not got the other any more.
-func awaitGone(ctx context.Context, address, asked, node string) error {
+// awaitGone waits until a node is gone: the one that is asked does not answer any more, or has not got the other, as it was, any more.
+func awaitGone(ctx context.Context, address string, before *daemon.ClusterState, node string) error {
 	for {
 		state, err := askCluster(ctx, address)
-		switch {
-		case err != nil && node == asked && ctx.Err() == nil:
-			return nil
-		case err != nil:
+		if err != nil && (node != before.Node || ctx.Err() != nil) {
 			return err
-		case !slices.ContainsFunc(state.Nodes, func(n daemon.NodeState) bool { return n.Name == node }):
+		}
+		if err != nil || bootOf(state, node) != bootOf(before, node) {
 			return nil
 		}
 		select {
@@ -188,4 +186,14 @@ func awaitGone(ctx context.Context, address, asked, node string) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// bootOf returns which life of a node there is; empty if there is none.
+func bootOf(s *daemon.ClusterState, node string) string {
+	for _, n := range s.Nodes {
+		if n.Name == node {
+			return n.Boot
+		}
+	}
+	return ""
 }

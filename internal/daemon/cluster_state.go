@@ -53,6 +53,8 @@ type ClusterState struct {
 // NodeState is what a node knows of one of the nodes.
 type NodeState struct {
 	Name string `json:"name"`
+	// Boot tells this life of the node from others.
+	Boot string `json:"boot"`
 	// Weight is its share relative to others', in thousandths.
 	Weight   int  `json:"weight"`
 	Draining bool `json:"draining"`
@@ -83,7 +85,7 @@ func (d *Daemon) clusterState(ctx context.Context) (*ClusterState, error) {
 	}
 	for _, m := range v.Members {
 		n := NodeState{
-			Name: m.Name, Weight: m.Weight, Draining: m.Draining, Agents: m.Agents, Owned: share.Owned[m.Name], Held: m.Held, Config: m.Hash,
+			Name: m.Name, Boot: m.Boot, Weight: m.Weight, Draining: m.Draining, Agents: m.Agents, Owned: share.Owned[m.Name], Held: m.Held, Config: m.Hash,
 			Remote: m.Remote, Offset: m.Offset.Seconds(), RTT: m.RTT.Seconds(), Version: m.Version,
 		}
 		if m.NodeID == v.Self {
@@ -127,8 +129,7 @@ func (d *Daemon) obey(what string) error {
 	case actors.OrderDrain:
 		d.drain.Do(func() { close(d.toEnd) })
 	case actors.OrderReload:
-		d.asked.Store(true)
-		d.system.Changed()
+		d.orders.Go(func() { _ = d.Reload(context.Background()) }) // what is wrong is in the log
 	default:
 		return fmt.Errorf("this node does not know the order %q: it is of another version", what)
 	}

@@ -68,6 +68,7 @@ type Daemon struct {
 	cluster *cluster.Cluster              // nil without one
 	polls   atomic.Pointer[actors.System] // as system, for the cluster to tell
 	drain   sync.Once                     // closes toEnd
+	orders  sync.WaitGroup                // reloads that other nodes have ordered
 	toEnd   chan struct{}
 
 	present atomic.Pointer[present]
@@ -194,6 +195,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 			errs = append(errs, d.leave(ctx))
 		}
 		errs = append(errs, d.system.Stop(ctx))
+		d.orders.Wait()
 		d.tell.flush()
 	}
 	if d.cluster != nil {

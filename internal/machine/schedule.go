@@ -6,6 +6,7 @@ package machine
 
 import (
 	"hash/fnv"
+	"maps"
 	"math/bits"
 	"slices"
 	"strings"
@@ -126,6 +127,9 @@ func (s *Schedule) Replace(agents []*check.Agent, interval time.Duration, rate i
 		g.inherit(s.replaced)
 	}
 	s.replaced = g
+	maps.DeleteFunc(s.from, func(name string, _ time.Time) bool {
+		return !slices.ContainsFunc(agents, func(a *check.Agent) bool { return a.Name == name })
+	})
 	if s.next == 0 {
 		g.inherit(&s.grid)
 		s.adopt(now)
