@@ -173,3 +173,22 @@ func (s *System) Share(ctx context.Context) (Share, error) {
 		return Share{}, errors.New("the actor that knows of the cluster does not answer")
 	}
 }
+
+// share says how it is with this node.
+func (m *member) share() Share {
+	s := Share{View: m.view, Draining: m.draining, Held: m.claims.HeldCount(), Open: m.claims.Open(), Parting: len(m.parting), Waiting: m.waiting()}
+	s.Owned = m.count()
+	return s
+}
+
+// Share is how it is with a node and its cluster.
+type Share struct {
+	View *machine.View
+	// Held is how many agents the node polls, Open how many it claims, Parting how many are on their way to others.
+	Held, Open, Parting int
+	Draining            bool
+	// Waiting says for how many claims each node has not answered.
+	Waiting map[string]int
+	// Owned says how many agents each member owns by this node's view.
+	Owned map[string]int
+}

@@ -174,11 +174,13 @@ func giveOrder(ctx context.Context, address, node, what string) error {
 func awaitGone(ctx context.Context, address string, before *daemon.ClusterState, node string) error {
 	for {
 		state, err := askCluster(ctx, address)
-		if err != nil && (node != before.Node || ctx.Err() != nil) {
-			return err
-		}
-		if err != nil || bootOf(state, node) != bootOf(before, node) {
+		switch {
+		case err == nil && bootOf(state, node) != bootOf(before, node):
 			return nil
+		case err != nil && node == before.Node && ctx.Err() == nil:
+			return nil // it does not answer any more, which is what was waited for
+		case err != nil:
+			return err
 		}
 		select {
 		case <-time.After(time.Second / 2):

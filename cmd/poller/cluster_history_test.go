@@ -225,7 +225,8 @@ type verdict struct {
 func (h history) isPrompt(every time.Duration, s stretch, o outage) bool {
 	due := phase(h[s.agent], every)
 	if o.anybody { // whoever has lost its lease is followed at once, also by itself; but in their turns agents are run by one node
-		return s.to.at > o.at && s.from.at < o.back+2*every && !(isDue(s.from.at, due, every) && isDue(s.to.at, due, every))
+		inTurn := isDue(s.from.at, due, every) && isDue(s.to.at, due, every)
+		return s.to.at > o.at && s.from.at < o.back+2*every && !inTurn
 	}
 	isOrphan := func(last, first sighting) bool {
 		moved := slices.Contains(o.victims, last.node) && !slices.Contains(o.victims, first.node)

@@ -1,0 +1,169 @@
+package actors
+
+import (
+	"slices"
+	"time"
+
+	"github.com/serviceradar/poller/internal/machine"
+	"github.com/serviceradar/poller/proto/cluster"
+)
+
+// How a node hands agents over: another that owns them asks for them, the poller gives them up, and the other is told what is known of each until it has
+// said that it came.
+
+// parting is an agent on its way to another node.
+type parting struct {
+	to      machine.NodeID
+	era     uint64 // and round: of the ask that it answers
+	round   uint64
+	yield   uint64 // in which the poller was told last
+	since   time.Time
+	known   bool // the poller has given it up
+	told    bool // what h says of the breaker is so
+	h       handOver
+	settled time.Time // when that was
+}
+
+// gift is an agent that was handed over.
+type gift struct {
+	to machine.NodeID
+	h  handOver
+	at time.Time
+}
+
+// askedBy answers another node that claims agents.
+func (m *member) askedBy(a *cluster.Ask, now time.Time) {
+	from := idOf(a.GetFrom())
+	if !m.isAlive(from) { // it asks again, when membership has it
+		return
+	}
+	for _, agent := range a.GetTaken() {
+		if m.gave[agent].to == from {
+			delete(m.gave, agent)
+		}
+	}
+	if len(a.GetAgents()) == 0 {
+		return
+	}
+	m.env.cluster.Asked(from)
+	free, give := m.claims.Asked(from, a.GetAgents())
+	answer := &cluster.Answer{From: nodeOf(m.view.Self), Era: a.GetEra(), Round: a.GetRound()}
+	for _, agent := range free {
+		if gift, gave := m.gave[agent]; gave && gift.to == from { // the first answer was lost
+			answer.Given = append(answer.Given, gift.h.wire(m.env.epoch))
+		} else {
+			answer.Free = append(answer.Free, agent)
+		}
+	}
+	if len(answer.GetFree())+len(answer.GetGiven()) > 0 {
+		m.send(from, kindAnswer, answer)
+	}
+	var yields []string
+	for _, agent := range give {
+		if m.owner(agent) != from.Name {
+			continue // our views differ; one of them will change
+		}
+		p := m.parting[agent]
+		if p == nil {
+			p = &parting{since: now}
+			m.parting[agent] = p
+		}
+		p.to, p.era, p.round = from, a.GetEra(), a.GetRound()
+		if !p.known {
+			p.yield = m.yields + 1
+			yields = append(yields, agent)
+		}
+	}
+	if len(yields) > 0 {
+		m.yields++
+		m.env.send(m.env.poller, yield{round: m.yields, agents: yields})
+	}
+}
+
+// yielded takes what the poller knows of an agent that it has given up.
+func (m *member) yielded(y yielded, now time.Time) {
+	h, p := y.handOver, m.parting[y.handOver.agent]
+	switch {
+	case p != nil && !p.known && p.yield == y.round:
+		h.open, h.failures, h.cause = p.h.open, p.h.failures, p.h.cause
+		p.known, p.h, p.settled = true, h, now
+		m.lookSoon()
+	case p == nil && m.claims.Holds(h.agent): // it was not to be given up any more
+		m.adoptAgain([]string{h.agent})
+	}
+}
+
+func (m *member) breakerTold(b breakerTold) {
+	if p := m.parting[b.agent]; p != nil {
+		p.h.open, p.h.failures, p.h.cause, p.told = b.open, b.failures, b.cause, true
+		m.lookSoon()
+	}
+}
+
+// answerParted hands over what has been given up.
+func (m *member) answerParted(now time.Time) {
+	answers := make(map[machine.NodeID]*cluster.Answer)
+	var gone, stay []string
+	for agent, p := range m.parting {
+		switch {
+		case p.known && (p.told || now.Sub(p.settled) >= breakerWithin):
+		case !p.known && now.Sub(p.since) >= repeatAfter:
+			delete(m.parting, agent) // until it is asked for again: there are results under way, or what the poller said was lost
+			stay = append(stay, agent)
+			continue
+		default:
+			continue
+		}
+		a := answers[p.to]
+		if a == nil || a.GetRound() != p.round {
+			if a != nil {
+				m.send(p.to, kindAnswer, a)
+			}
+			a = &cluster.Answer{From: nodeOf(m.view.Self), Era: p.era, Round: p.round}
+			answers[p.to] = a
+		}
+		a.Given = append(a.Given, p.h.wire(m.env.epoch))
+		gone = append(gone, agent)
+		m.claims.Released(agent)
+		delete(m.resuming, agent)
+		m.gave[agent] = gift{to: p.to, h: p.h, at: now}
+		delete(m.parting, agent)
+	}
+	m.adoptAgain(stay)
+	for to, a := range answers {
+		m.send(to, kindAnswer, a)
+	}
+	if len(gone) > 0 {
+		slices.Sort(gone)
+		m.env.Observe(HandedOver{Agents: gone})
+	}
+}
+
+// tellDrained tells those who wait that everything is handed over, or that there is nobody to whom it could be.
+func (m *member) tellDrained() {
+	if !m.draining || m.anybodyElse(m.view) && (m.claims.HeldCount() > 0 || m.isAwaited()) {
+		return
+	}
+	for _, done := range m.drained {
+		done()
+	}
+	m.drained = nil
+}
+
+// isAwaited tells whether a node that is alive has not said yet that it has what was handed over to it.
+func (m *member) isAwaited() bool {
+	for _, g := range m.gave {
+		if m.isAlive(g.to) {
+			return true
+		}
+	}
+	return false
+}
+
+// lookSoon waits a moment for more of what was just heard.
+func (m *member) lookSoon() {
+	if m.timer != nil {
+		m.timer.Stop()
+	}
+	m.timer = m.env.after(5*time.Millisecond, m.self, lookAgain{incarnation: m.incarnation})
+}
