@@ -172,7 +172,7 @@ func (m *member) look(now time.Time) {
 	m.announce(cfg, now)
 	m.forget(now)
 	m.repeatOrders(now)
-	m.tellDrained()
+	m.tellDrained(now)
 	m.lookLater()
 }
 

@@ -140,8 +140,8 @@ func (m *member) answerParted(now time.Time) {
 }
 
 // tellDrained tells those who wait that everything is handed over, or that there is nobody to whom it could be.
-func (m *member) tellDrained() {
-	if !m.draining || m.anybodyElse(m.view) && (m.claims.HeldCount() > 0 || m.isAwaited()) {
+func (m *member) tellDrained(now time.Time) {
+	if !m.draining || m.anybodyElse(m.view) && (m.claims.HeldCount() > 0 || m.isAwaited(now)) {
 		return
 	}
 	for _, done := range m.drained {
@@ -151,9 +151,9 @@ func (m *member) tellDrained() {
 }
 
 // isAwaited tells whether a node that is alive has not said yet that it has what was handed over to it.
-func (m *member) isAwaited() bool {
+func (m *member) isAwaited(now time.Time) bool {
 	for _, g := range m.gave {
-		if m.isAlive(g.to) {
+		if m.isAlive(g.to) && now.Sub(g.at) < thankFor { // else all its words were lost, or the agent moved on
 			return true
 		}
 	}
