@@ -163,7 +163,7 @@ func (m *member) answered(a *cluster.Answer, now time.Time) {
 		}
 		for _, w := range a.GetGiven() {
 			h := received{handOver: handOverOf(w, m.env.epoch, offset), by: from}
-			if !m.claims.Holds(h.agent) {
+			if other, twice := m.handed[h.agent]; !m.claims.Holds(h.agent) && !(twice && other.from.After(h.from)) { // of two the later had it
 				m.handed[h.agent] = h
 			}
 			free = append(free, h.agent)

@@ -33,6 +33,7 @@ type fleet struct {
 	runs  []fleetRun
 	lost  func(kind uint32) bool // envelopes that are lost; nil for none
 	seqs  map[string]int         // of results, by agents
+	deaf  map[string]bool        // nodes that hear no envelopes
 	// prepare changes a node before its system starts; nil for none.
 	prepare func(n *fleetNode)
 }
@@ -223,7 +224,7 @@ func (n *fleetNode) alive(now time.Time) []machine.NodeID {
 func (f *fleet) post(from *fleetNode, remote string, e *cluster.Envelope) {
 	f.mu.Lock()
 	to := f.nodes[remote]
-	lost := to == nil || to.down || from.down || f.cut[pair(from, to)] || f.lost != nil && f.lost(e.GetKind())
+	lost := to == nil || to.down || from.down || f.deaf[remote] || f.cut[pair(from, to)] || f.lost != nil && f.lost(e.GetKind())
 	f.mu.Unlock()
 	if lost {
 		return

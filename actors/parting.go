@@ -49,7 +49,9 @@ func (m *member) askedBy(a *cluster.Ask, now time.Time) {
 	free, give := m.claims.Asked(from, a.GetAgents())
 	answer := &cluster.Answer{From: nodeOf(m.view.Self), Era: a.GetEra(), Round: a.GetRound()}
 	for _, agent := range free {
-		if gift, gave := m.gave[agent]; gave && gift.to == from { // the first answer was lost
+		if gift, gave := m.gave[agent]; gave { // the first answer was lost, or who had it did not want the agent any more by then
+			gift.to = from
+			m.gave[agent] = gift
 			answer.Given = append(answer.Given, gift.h.wire(m.env.epoch))
 		} else {
 			answer.Free = append(answer.Free, agent)

@@ -120,7 +120,8 @@ func (p *poller) adopt(m adopt, now time.Time) {
 			if runs := left.Sub(a.since).Round(l.config.Poll.Interval) / l.config.Poll.Interval; was && !a.since.IsZero() && runs > 0 {
 				p.env.Observe(Doubled{Agent: a.agent, Runs: int(runs)})
 			}
-		} else {
+		}
+		if !a.given || left.After(from) { // what we know ourselves is newer
 			from = left
 		}
 		delete(l.left, a.agent)
