@@ -163,7 +163,10 @@ func (m *member) answered(a *cluster.Answer, now time.Time) {
 		}
 		for _, w := range a.GetGiven() {
 			h := received{handOver: handOverOf(w, m.env.epoch, offset), by: from}
-			if other, twice := m.handed[h.agent]; !m.claims.Holds(h.agent) && !(twice && other.from.After(h.from)) { // of two the later had it
+			if m.claims.Holds(h.agent) {
+				continue
+			}
+			if !m.handed[h.agent].from.After(h.from) { // of two the later had it
 				m.handed[h.agent] = h
 			}
 			free = append(free, h.agent)
