@@ -34,6 +34,7 @@ type fleet struct {
 	lost  func(kind uint32) bool // envelopes that are lost; nil for none
 	seqs  map[string]int         // of results, by agents
 	deaf  map[string]bool        // nodes that hear no envelopes
+	poor  map[string]bool        // nodes that hear no grants
 	// prepare changes a node before its system starts; nil for none.
 	prepare func(n *fleetNode)
 }
@@ -200,7 +201,7 @@ func (f *fleet) beat(n *fleetNode) {
 		other.lease.Alive(other.alive(now), now)
 		granted := other.lease.Grant(n.id, now)
 		n.lease.Told(other.id, now, now, other.lease.Grants(now))
-		if granted {
+		if granted && !f.poor[n.id.Name] {
 			n.lease.Granted(other.id, now, now)
 		}
 	}

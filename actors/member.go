@@ -26,6 +26,9 @@ const (
 	breakerWithin = 250 * time.Millisecond
 	// thankFor is how long it is said that what was handed over has come: nobody says that this was heard.
 	thankFor = 5 * time.Second
+	// leaseReturns is for how long a node that others hear wants its agents without a lease: on a bad line it comes back soon, and to move them
+	// to and fro would take longer. Others wait no less for a node that they don't hear.
+	leaseReturns = 2 * time.Second
 	// keepGiven is how long what was handed over is kept for a new owner that does not say that it has it.
 	keepGiven = time.Minute
 	// claimsEvery is how often it is told how many claims there are.
@@ -49,9 +52,10 @@ type shares struct {
 	claims *machine.Claims
 	ramp   *machine.Ramp
 	view   *machine.View
-	took   bool   // a lease was gained
-	era    uint64 // the last that was
-	losses int    // how often others had lost sight of this node then
+	took   bool      // a lease was gained
+	leased time.Time // when there was one last
+	era    uint64    // the last that was
+	losses int       // how often others had lost sight of this node then
 	// handed is what others have handed over of agents that are still being claimed.
 	handed map[string]received
 	// thanks are agents that others have handed over, and that have to be told that they came.
@@ -213,7 +217,10 @@ func (m *member) followLease(now time.Time) {
 // announce tells the others what they are to know of this node.
 func (m *member) announce(cfg *config.Config, now time.Time) {
 	a := machine.Announcement{Hash: m.hash, Agents: len(cfg.Agents), Held: m.claims.HeldCount(), Draining: m.draining}
-	if m.view.Leased && !m.draining {
+	if m.view.Leased {
+		m.leased = now
+	}
+	if m.took && now.Sub(m.leased) < leaseReturns && !m.draining {
 		a.Weight = m.ramp.Weight(now)
 	}
 	m.env.cluster.Announce(a)

@@ -92,6 +92,11 @@ func TestClusterPartition(t *testing.T) {
 				t.Errorf("%s is back, and the nodes poll %v", victim, held)
 			}
 		}
+		for _, n := range f.sorted() {
+			if doubled := seen[actors.Doubled](n.w); len(doubled) > 0 {
+				t.Errorf("%s says that agents were polled twice: %v", n.id.Name, doubled)
+			}
+		}
 	})
 }
 

@@ -168,8 +168,12 @@ func (p *poller) startSlot(slot machine.Slot, now time.Time) {
 	}
 	mayPoll := p.ledger.mayPoll(p.env)
 	for _, start := range slot.Starts {
-		if p.agents[start.Agent.Name] == nil || !mayPoll {
+		if p.agents[start.Agent.Name] == nil {
 			continue // it is not configured any more, or not ours to poll
+		}
+		if !mayPoll {
+			p.ledger.notMade(start.Agent.Name, slot.Begin)
+			continue
 		}
 		p.ledger.inTime(start)
 		b := machine.Batch{Agent: start.Agent, Runs: make([]check.Run, 0, len(start.Checks)), Latest: p.ledger.schedule.Latest(slot)}
@@ -237,7 +241,10 @@ func (p *poller) settled(m settled, now time.Time) {
 	filled := false
 	switch {
 	case m.unmade:
-		filled, _ = p.omit(&check.Run{ID: m.status.ID})
+		var begin time.Time
+		if filled, begin = p.omit(&check.Run{ID: m.status.ID}); filled && m.status.ID.Cycle != machine.NoCycle {
+			p.ledger.notMade(m.status.Agent.Name, begin)
+		}
 	case m.nothing:
 		if filled = p.ledger.background.End(m.status.ID); filled {
 			p.ledger.nothingNew(&m.status)

@@ -106,7 +106,7 @@ func (r *root) start(ctx actor.Context) {
 	r.adopt(ctx, reporterName, func(n uint64) actor.Actor { return newReporter(r.env, n, r.env.reporter) })
 	if r.env.cluster != nil {
 		r.ledger = newLedger(machine.NewShared(len(cfg.Agents), cfg.Poll.Interval, cfg.Poll.Rate, r.env.epoch, time.Now()), r.env.State)
-		r.ledger.share = &share{held: make(map[string]bool), left: make(map[string]time.Time), since: make(map[string]time.Time), yields: make(map[string]uint64), wanted: make(map[string]time.Time)}
+		r.ledger.share = &share{held: make(map[string]bool), left: make(map[string]time.Time), since: make(map[string]time.Time), unmade: make(map[string]time.Time), yields: make(map[string]uint64), wanted: make(map[string]time.Time)}
 		r.adopt(ctx, memberName, func(n uint64) actor.Actor { return newMember(r.env, n, r.env.member) })
 	} else {
 		r.ledger = newLedger(machine.NewSchedule(cfg.Agents, cfg.Poll.Interval, cfg.Poll.Rate, time.Now()), r.env.State)

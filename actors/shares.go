@@ -42,6 +42,8 @@ type share struct {
 	held map[string]bool
 	// left says of agents that were held when they would have been started next.
 	left map[string]time.Time
+	// unmade says of agents that are held since which cycle they were not run in their turns, because the lease did not hold.
+	unmade map[string]time.Time
 	// since says of agents that are held when they were started first.
 	since map[string]time.Time
 	// yields are the rounds in which agents were given up last.
@@ -66,6 +68,7 @@ func (s *share) follow(agents []*check.Agent) {
 	gone := func(name string) bool { return agentNamed(agents, name) == nil }
 	maps.DeleteFunc(s.held, func(name string, _ bool) bool { return gone(name) })
 	maps.DeleteFunc(s.left, func(name string, _ time.Time) bool { return gone(name) })
+	maps.DeleteFunc(s.unmade, func(name string, _ time.Time) bool { return gone(name) })
 	maps.DeleteFunc(s.since, func(name string, _ time.Time) bool { return gone(name) })
 	maps.DeleteFunc(s.wanted, func(name string, _ time.Time) bool { return gone(name) })
 	maps.DeleteFunc(s.yields, func(name string, _ uint64) bool { return gone(name) })
@@ -144,13 +147,27 @@ func (l *ledger) resume(spec *check.Agent, h *handOver) {
 	l.confirmations.Resume(spec, h.rows)
 }
 
+// notMade says that an agent was not run in its turn in a cycle that began then, because the lease did not hold: whoever polls it next makes up for that.
+func (l *ledger) notMade(agent string, begin time.Time) {
+	if before, known := l.unmade[agent]; l.held[agent] && (!known || begin.Before(before)) {
+		l.unmade[agent] = begin
+	}
+	if left, known := l.left[agent]; known && begin.Before(left) {
+		l.left[agent] = begin
+	}
+}
+
 // suspend starts nothing more until the agents are adopted again. What is under way may end.
 func (p *poller) suspend() {
 	l := p.ledger
 	l.era = 0
 	for name := range l.held {
 		l.left[name] = l.schedule.Drop(name)
+		if begin, skipped := l.unmade[name]; skipped && begin.Before(l.left[name]) {
+			l.left[name] = begin
+		}
 	}
+	clear(l.unmade)
 	clear(l.held)
 	clear(p.agents)
 	clear(l.owed)

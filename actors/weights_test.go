@@ -86,3 +86,36 @@ func TestClusterChangesItsMind(t *testing.T) {
 		}
 	})
 }
+
+// What was due while a node had no lease for a moment is made up for when it has one again, and nobody says that it was polled twice.
+func TestClusterShortOfLease(t *testing.T) {
+	runFleet(t, 60, func(f *fleet) {
+		startThree(f)
+		at := time.Now()
+		taken := func() int { return len(seen[actors.Adopted](f.nodes["b"].w)) + len(seen[actors.Adopted](f.nodes["c"].w)) }
+		before := taken()
+		poor := func(is bool) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.poor = map[string]bool{"a": is}
+		}
+		for range 40 { // so that it is without one at any time within a cycle
+			poor(true)
+			time.Sleep(1800 * time.Millisecond)
+			poor(false)
+			time.Sleep(3225 * time.Millisecond)
+		}
+		if n := len(seen[actors.Suspended](f.nodes["a"].w)); n < 40 {
+			t.Errorf("a was suspended %d times, want 40", n)
+		}
+		if n := taken() - before; n > 0 {
+			t.Errorf("others took agents of a %d times, though it came back at once", n)
+		}
+		f.wantRuns("a has no lease at times", at.Add(-time.Second), 60, 1900*time.Millisecond, time.Millisecond) // a turn that is not made up for makes 2 s
+		for _, n := range f.sorted() {
+			if doubled := seen[actors.Doubled](n.w); len(doubled) > 0 {
+				t.Errorf("%s says that agents were polled twice: %v", n.id.Name, doubled)
+			}
+		}
+	})
+}
