@@ -92,7 +92,9 @@ func TestClusterShortOfLease(t *testing.T) {
 	runFleet(t, 60, func(f *fleet) {
 		startThree(f)
 		at := time.Now()
-		taken := func() int { return len(seen[actors.Adopted](f.nodes["b"].w)) + len(seen[actors.Adopted](f.nodes["c"].w)) }
+		taken := func() int {
+			return len(seen[actors.Adopted](f.nodes["b"].w)) + len(seen[actors.Adopted](f.nodes["c"].w))
+		}
 		before := taken()
 		poor := func(is bool) {
 			f.mu.Lock()
