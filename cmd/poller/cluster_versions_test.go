@@ -30,8 +30,8 @@ var newer = []struct{ glob, old, new string }{
 `,
 	},
 	{
-		"../../internal/cluster/beats.go", "Version: beatVersion, Body: body}",
-		"Version: beatVersion, Body: append(body, 0x82, 0x7d, 3, 'n', 'e', 'w')}",
+		"../../internal/cluster/beats.go", "Version: version, Body: marshal(body)}",
+		"Version: version, Body: append(marshal(body), 0x82, 0x7d, 3, 'n', 'e', 'w')}",
 	},
 }
 

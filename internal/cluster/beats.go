@@ -14,13 +14,16 @@ import (
 
 // What an envelope may have in it here.
 const (
-	kindBeat    = 1
-	beatVersion = 1
+	kindBeat   = 1
+	kindPassed = 2
+	version    = 1 // of both
 )
 
 const (
 	// beatGap is how long at least there is between beats that go out at once, for what is announced may change very often.
 	beatGap = 20 * time.Millisecond
+	// beatSoon is when others are asked again of whom one has not answered: packets are lost.
+	beatSoon = 100 * time.Millisecond
 	// askedFor is for how long answers to a beat count. A grant is of no use after its term; what others say is, for a little longer.
 	askedFor = 4 * term
 	// answersFor is how long a node is taken to be there since it answered, whatever memberlist has heard: its grants last as long.
@@ -71,6 +74,9 @@ func (c *Cluster) beat() {
 		now := c.clock.now() // not before: the lease's times never go back
 		doubtful := c.endDoubts(now)
 		var all []outgoing
+		if !c.allAnswered() {
+			next = earlier(next, last.Add(beatSoon))
+		}
 		if !now.Before(next) {
 			all = c.beats(now)
 			last, next = now, now.Add(beatEvery)
@@ -79,7 +85,7 @@ func (c *Cluster) beat() {
 		until := c.last.until
 		c.mu.Unlock()
 		c.send(all)
-		wait := min(next.Sub(now), doubtful)
+		wait := min(next.Sub(now), beatSoon, doubtful)
 		if left := until.Sub(now); left > 0 {
 			wait = min(wait, left)
 		}
@@ -95,25 +101,46 @@ func (c *Cluster) beats(now time.Time) []outgoing {
 		}
 	}
 	b := c.newBeat(now)
-	c.asked[b.GetSeq()] = now
-	body := envelope(b)
+	c.asked[b.GetSeq()], c.beaten = now, b.GetSeq()
+	e := envelope(b)
+	body := marshal(e)
 	all := make([]outgoing, 0, len(c.members))
 	for _, m := range c.members {
 		all = append(all, outgoing{m.node, body})
+		if !m.isReached(now) {
+			all = append(all, c.byOthers(m, e, now)...)
+		}
 	}
 	return all
+}
+
+// allAnswered tells whether all members have answered the last beat; c.mu is held.
+func (c *Cluster) allAnswered() bool {
+	for _, m := range c.members {
+		if !m.leaving && m.echoed < c.beaten {
+			return false
+		}
+	}
+	return true
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // newBeat returns what goes into each beat; c.mu is held.
 func (c *Cluster) newBeat(now time.Time) *pb.Beat {
 	c.seq++
 	b := &pb.Beat{
-		From: &pb.Node{Name: c.self.Name, Boot: c.self.Boot}, Seq: c.seq, Clock: c.config.Clock(), Leaving: c.leaving,
+		From: nodeOf(c.self), Seq: c.seq, Clock: c.config.Clock(), Leaving: c.leaving,
 		Hash: c.ours.Hash, Weight: count(c.ours.Weight), Draining: c.ours.Draining, Size: count(c.size), Agents: count(c.ours.Agents),
 		Held: count(c.ours.Held), Version: c.config.Version, PollerId: c.config.PollerID,
 	}
 	for _, g := range c.lease.Grants(now) {
-		b.Grants = append(b.Grants, &pb.Grant{To: &pb.Node{Name: g.To.Name, Boot: g.To.Boot}, Age: int64(g.Age)})
+		b.Grants = append(b.Grants, &pb.Grant{To: nodeOf(g.To), Age: int64(g.Age)})
 	}
 	return b
 }
@@ -121,16 +148,23 @@ func (c *Cluster) newBeat(now time.Time) *pb.Beat {
 // count is a number as it goes over the wire.
 func count(n int) uint32 { return uint32(min(max(n, 0), math.MaxUint32)) }
 
-func envelope(b *pb.Beat) []byte {
-	body, err := proto.Marshal(b)
-	if err == nil {
-		body, err = proto.Marshal(&pb.Envelope{Kind: kindBeat, Version: beatVersion, Body: body})
-	}
-	if err != nil {
-		panic("cluster: a beat can't be marshalled: " + err.Error()) // our names are valid UTF-8, by the configuration
-	}
-	return body
+func envelope(b *pb.Beat) *pb.Envelope { return seal(kindBeat, b) }
+
+func seal(kind uint32, body proto.Message) *pb.Envelope {
+	return &pb.Envelope{Kind: kind, Version: version, Body: marshal(body)}
 }
+
+func marshal(m proto.Message) []byte {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		panic("cluster: a message can't be marshalled: " + err.Error()) // our names are valid UTF-8, by the configuration, and others' were
+	}
+	return b
+}
+
+func nodeOf(id machine.NodeID) *pb.Node { return &pb.Node{Name: id.Name, Boot: id.Boot} }
+
+func idOf(n *pb.Node) machine.NodeID { return machine.NodeID{Name: n.GetName(), Boot: n.GetBoot()} }
 
 // NotifyMsg takes what another node has sent.
 func (d *delegate) NotifyMsg(b []byte) {
@@ -140,18 +174,31 @@ func (d *delegate) NotifyMsg(b []byte) {
 		c.ignored.Add(1)
 		return
 	}
-	if e.GetKind() != kindBeat || e.GetVersion() != beatVersion {
+	var beat pb.Beat
+	var passed pb.Passed
+	var body proto.Message
+	switch e.GetKind() {
+	case kindBeat:
+		body = &beat
+	case kindPassed:
+		body = &passed
+	}
+	if body == nil || e.GetVersion() != version {
 		c.ignored.Add(1)
 		c.unknown(MessageUnknown{e.GetKind(), e.GetVersion()})
 		return
 	}
-	var beat pb.Beat
-	if proto.Unmarshal(e.GetBody(), &beat) != nil {
+	if proto.Unmarshal(e.GetBody(), body) != nil {
 		c.ignored.Add(1)
 		return
 	}
 	c.mu.Lock()
-	answer := c.hear(&beat, c.clock.now())
+	var answer []outgoing
+	if now := c.clock.now(); body == &passed {
+		answer = c.pass(&passed, now)
+	} else {
+		answer = c.hear(&beat, nil, now)
+	}
 	c.mu.Unlock()
 	c.send(answer)
 }
@@ -165,8 +212,9 @@ func (c *Cluster) unknown(e MessageUnknown) {
 	}
 }
 
-// hear takes in a beat that has come, and returns the answer, if there is one; c.mu is held.
-func (c *Cluster) hear(b *pb.Beat, now time.Time) []outgoing {
+// hear takes in a beat that has come, by way of another node or, with nil, directly. It returns the answer, if there is one, which goes the same
+// way, so that who asked knows which ways there are; c.mu is held.
+func (c *Cluster) hear(b *pb.Beat, way *member, now time.Time) []outgoing {
 	m := c.members[b.GetFrom().GetName()]
 	if m == nil || m.id.Boot != b.GetFrom().GetBoot() {
 		c.ignored.Add(1) // membership has not heard of this life yet, or it has of another: that is whom it is about, then
@@ -175,6 +223,9 @@ func (c *Cluster) hear(b *pb.Beat, now time.Time) []outgoing {
 	c.learn(m, b, now)
 	defer c.refresh(now)
 	if b.GetEcho() != 0 {
+		if way == nil {
+			m.reached = now
+		}
 		c.answered(m, b, now)
 		return nil
 	}
@@ -182,7 +233,10 @@ func (c *Cluster) hear(b *pb.Beat, now time.Time) []outgoing {
 	answer := c.newBeat(now)
 	answer.Echo, answer.Granted = b.GetSeq(), granted
 	answer.Losses = count(len(c.recent(m.id.Name, now)))
-	return []outgoing{{m.node, envelope(answer)}}
+	if way != nil {
+		return []outgoing{c.by(way, m, envelope(answer))}
+	}
+	return []outgoing{{m.node, marshal(envelope(answer))}}
 }
 
 // learn takes in what a member says of itself, if it is newer than what is known; c.mu is held.
@@ -232,8 +286,7 @@ func (c *Cluster) answered(m *member, b *pb.Beat, now time.Time) {
 	}
 	grants := make([]machine.Grant, 0, len(b.GetGrants()))
 	for _, g := range b.GetGrants() {
-		to := machine.NodeID{Name: g.GetTo().GetName(), Boot: g.GetTo().GetBoot()}
-		grants = append(grants, machine.Grant{To: to, Age: max(0, time.Duration(g.GetAge()))})
+		grants = append(grants, machine.Grant{To: idOf(g.GetTo()), Age: max(0, time.Duration(g.GetAge()))})
 	}
 	c.lease.Told(m.id, asked, now, grants)
 	c.measure(m, now.Sub(asked), b.GetClock())

@@ -43,13 +43,13 @@ func (a *alone) lives(name, boot string) {
 // hears gives it a beat, and returns what it answers.
 func (a *alone) hears(b *pb.Beat) *pb.Beat {
 	a.t.Helper()
-	all := a.hear(b, a.now)
+	all := a.hear(b, nil, a.now)
 	if len(all) == 0 {
 		return nil
 	}
 	var e pb.Envelope
 	var answer pb.Beat
-	if err := proto.Unmarshal(all[0].body, &e); err != nil || e.GetKind() != kindBeat || e.GetVersion() != beatVersion {
+	if err := proto.Unmarshal(all[0].body, &e); err != nil || e.GetKind() != kindBeat || e.GetVersion() != version {
 		a.t.Fatalf("%v, %v", &e, err)
 	}
 	if err := proto.Unmarshal(e.GetBody(), &answer); err != nil || len(all) != 1 || all[0].to.Name != b.GetFrom().GetName() {

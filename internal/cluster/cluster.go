@@ -140,6 +140,7 @@ type Cluster struct {
 	clashes map[string]*clash
 	seq     uint64
 	asked   map[uint64]time.Time // when beats went out
+	beaten  uint64               // the last of them
 	leaving bool
 	over    bool   // nothing may be polled any more
 	leftAt  uint64 // the first beat that says so

@@ -34,7 +34,8 @@ type member struct {
 	// lose sight of a node costs its lease.
 	doubted     bool
 	echoed      uint64    // the newest of our beats that it has answered
-	answered    time.Time // when
+	answered    time.Time // when it answered last, by whatever way
+	reached     time.Time // when it answered directly
 	samples     []sample  // of its answers, the newest last
 	rtt, offset time.Duration
 }

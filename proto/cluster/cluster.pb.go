@@ -89,6 +89,79 @@ func (x *Envelope) GetBody() []byte {
 	return nil
 }
 
+// Passed is an envelope that goes by way of another node, for one that may not be reached from here.
+type Passed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From is who sends the envelope.
+	From *Node `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	// To is whom it is for.
+	To *Node `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// By is who has passed it on; not set until then.
+	By *Node `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	// Envelope is never one with a Passed in it.
+	Envelope      *Envelope `protobuf:"bytes,4,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Passed) Reset() {
+	*x = Passed{}
+	mi := &file_cluster_cluster_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Passed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Passed) ProtoMessage() {}
+
+func (x *Passed) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_cluster_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Passed.ProtoReflect.Descriptor instead.
+func (*Passed) Descriptor() ([]byte, []int) {
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Passed) GetFrom() *Node {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Passed) GetTo() *Node {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Passed) GetBy() *Node {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *Passed) GetEnvelope() *Envelope {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
 // Node is one life of a node: its name, and what tells this process from others that had or have the name.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -102,7 +175,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_cluster_cluster_proto_msgTypes[1]
+	mi := &file_cluster_cluster_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -114,7 +187,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[1]
+	mi := &file_cluster_cluster_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -127,7 +200,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{1}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Node) GetName() string {
@@ -186,7 +259,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_cluster_cluster_proto_msgTypes[2]
+	mi := &file_cluster_cluster_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -198,7 +271,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[2]
+	mi := &file_cluster_cluster_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -211,7 +284,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{2}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Beat) GetFrom() *Node {
@@ -339,7 +412,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_cluster_cluster_proto_msgTypes[3]
+	mi := &file_cluster_cluster_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +424,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[3]
+	mi := &file_cluster_cluster_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +437,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{3}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Grant) GetTo() *Node {
@@ -400,7 +473,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_cluster_cluster_proto_msgTypes[4]
+	mi := &file_cluster_cluster_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +485,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[4]
+	mi := &file_cluster_cluster_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +498,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{4}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Ask) GetFrom() *Node {
@@ -483,7 +556,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_cluster_cluster_proto_msgTypes[5]
+	mi := &file_cluster_cluster_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +568,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[5]
+	mi := &file_cluster_cluster_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +581,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{5}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Answer) GetFrom() *Node {
@@ -571,7 +644,7 @@ type HandOver struct {
 
 func (x *HandOver) Reset() {
 	*x = HandOver{}
-	mi := &file_cluster_cluster_proto_msgTypes[6]
+	mi := &file_cluster_cluster_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +656,7 @@ func (x *HandOver) String() string {
 func (*HandOver) ProtoMessage() {}
 
 func (x *HandOver) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[6]
+	mi := &file_cluster_cluster_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +669,7 @@ func (x *HandOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOver.ProtoReflect.Descriptor instead.
 func (*HandOver) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{6}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HandOver) GetAgent() string {
@@ -668,7 +741,7 @@ type Sequence struct {
 
 func (x *Sequence) Reset() {
 	*x = Sequence{}
-	mi := &file_cluster_cluster_proto_msgTypes[7]
+	mi := &file_cluster_cluster_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +753,7 @@ func (x *Sequence) String() string {
 func (*Sequence) ProtoMessage() {}
 
 func (x *Sequence) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[7]
+	mi := &file_cluster_cluster_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +766,7 @@ func (x *Sequence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sequence.ProtoReflect.Descriptor instead.
 func (*Sequence) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{7}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Sequence) GetCheck() string {
@@ -723,7 +796,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_cluster_cluster_proto_msgTypes[8]
+	mi := &file_cluster_cluster_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +808,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[8]
+	mi := &file_cluster_cluster_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +821,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{8}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Row) GetCheck() string {
@@ -778,7 +851,7 @@ type WantNames struct {
 
 func (x *WantNames) Reset() {
 	*x = WantNames{}
-	mi := &file_cluster_cluster_proto_msgTypes[9]
+	mi := &file_cluster_cluster_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +863,7 @@ func (x *WantNames) String() string {
 func (*WantNames) ProtoMessage() {}
 
 func (x *WantNames) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[9]
+	mi := &file_cluster_cluster_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +876,7 @@ func (x *WantNames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WantNames.ProtoReflect.Descriptor instead.
 func (*WantNames) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{9}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WantNames) GetFrom() *Node {
@@ -835,7 +908,7 @@ type Names struct {
 
 func (x *Names) Reset() {
 	*x = Names{}
-	mi := &file_cluster_cluster_proto_msgTypes[10]
+	mi := &file_cluster_cluster_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +920,7 @@ func (x *Names) String() string {
 func (*Names) ProtoMessage() {}
 
 func (x *Names) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[10]
+	mi := &file_cluster_cluster_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +933,7 @@ func (x *Names) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Names.ProtoReflect.Descriptor instead.
 func (*Names) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{10}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Names) GetFrom() *Node {
@@ -899,7 +972,7 @@ type Order struct {
 
 func (x *Order) Reset() {
 	*x = Order{}
-	mi := &file_cluster_cluster_proto_msgTypes[11]
+	mi := &file_cluster_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +984,7 @@ func (x *Order) String() string {
 func (*Order) ProtoMessage() {}
 
 func (x *Order) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[11]
+	mi := &file_cluster_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +997,7 @@ func (x *Order) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Order.ProtoReflect.Descriptor instead.
 func (*Order) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{11}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Order) GetFrom() *Node {
@@ -963,7 +1036,7 @@ type Obeyed struct {
 
 func (x *Obeyed) Reset() {
 	*x = Obeyed{}
-	mi := &file_cluster_cluster_proto_msgTypes[12]
+	mi := &file_cluster_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1048,7 @@ func (x *Obeyed) String() string {
 func (*Obeyed) ProtoMessage() {}
 
 func (x *Obeyed) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_cluster_proto_msgTypes[12]
+	mi := &file_cluster_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1061,7 @@ func (x *Obeyed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obeyed.ProtoReflect.Descriptor instead.
 func (*Obeyed) Descriptor() ([]byte, []int) {
-	return file_cluster_cluster_proto_rawDescGZIP(), []int{12}
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Obeyed) GetFrom() *Node {
@@ -1020,7 +1093,12 @@ const file_cluster_cluster_proto_rawDesc = "" +
 	"\bEnvelope\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x12\n" +
-	"\x04body\x18\x03 \x01(\fR\x04body\".\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\"\x98\x01\n" +
+	"\x06Passed\x12!\n" +
+	"\x04from\x18\x01 \x01(\v2\r.cluster.NodeR\x04from\x12\x1d\n" +
+	"\x02to\x18\x02 \x01(\v2\r.cluster.NodeR\x02to\x12\x1d\n" +
+	"\x02by\x18\x03 \x01(\v2\r.cluster.NodeR\x02by\x12-\n" +
+	"\benvelope\x18\x04 \x01(\v2\x11.cluster.EnvelopeR\benvelope\".\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\"\x98\x03\n" +
@@ -1100,40 +1178,45 @@ func file_cluster_cluster_proto_rawDescGZIP() []byte {
 	return file_cluster_cluster_proto_rawDescData
 }
 
-var file_cluster_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_cluster_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_cluster_cluster_proto_goTypes = []any{
 	(*Envelope)(nil),  // 0: cluster.Envelope
-	(*Node)(nil),      // 1: cluster.Node
-	(*Beat)(nil),      // 2: cluster.Beat
-	(*Grant)(nil),     // 3: cluster.Grant
-	(*Ask)(nil),       // 4: cluster.Ask
-	(*Answer)(nil),    // 5: cluster.Answer
-	(*HandOver)(nil),  // 6: cluster.HandOver
-	(*Sequence)(nil),  // 7: cluster.Sequence
-	(*Row)(nil),       // 8: cluster.Row
-	(*WantNames)(nil), // 9: cluster.WantNames
-	(*Names)(nil),     // 10: cluster.Names
-	(*Order)(nil),     // 11: cluster.Order
-	(*Obeyed)(nil),    // 12: cluster.Obeyed
+	(*Passed)(nil),    // 1: cluster.Passed
+	(*Node)(nil),      // 2: cluster.Node
+	(*Beat)(nil),      // 3: cluster.Beat
+	(*Grant)(nil),     // 4: cluster.Grant
+	(*Ask)(nil),       // 5: cluster.Ask
+	(*Answer)(nil),    // 6: cluster.Answer
+	(*HandOver)(nil),  // 7: cluster.HandOver
+	(*Sequence)(nil),  // 8: cluster.Sequence
+	(*Row)(nil),       // 9: cluster.Row
+	(*WantNames)(nil), // 10: cluster.WantNames
+	(*Names)(nil),     // 11: cluster.Names
+	(*Order)(nil),     // 12: cluster.Order
+	(*Obeyed)(nil),    // 13: cluster.Obeyed
 }
 var file_cluster_cluster_proto_depIdxs = []int32{
-	1,  // 0: cluster.Beat.from:type_name -> cluster.Node
-	3,  // 1: cluster.Beat.grants:type_name -> cluster.Grant
-	1,  // 2: cluster.Grant.to:type_name -> cluster.Node
-	1,  // 3: cluster.Ask.from:type_name -> cluster.Node
-	1,  // 4: cluster.Answer.from:type_name -> cluster.Node
-	6,  // 5: cluster.Answer.given:type_name -> cluster.HandOver
-	7,  // 6: cluster.HandOver.sequences:type_name -> cluster.Sequence
-	8,  // 7: cluster.HandOver.rows:type_name -> cluster.Row
-	1,  // 8: cluster.WantNames.from:type_name -> cluster.Node
-	1,  // 9: cluster.Names.from:type_name -> cluster.Node
-	1,  // 10: cluster.Order.from:type_name -> cluster.Node
-	1,  // 11: cluster.Obeyed.from:type_name -> cluster.Node
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	2,  // 0: cluster.Passed.from:type_name -> cluster.Node
+	2,  // 1: cluster.Passed.to:type_name -> cluster.Node
+	2,  // 2: cluster.Passed.by:type_name -> cluster.Node
+	0,  // 3: cluster.Passed.envelope:type_name -> cluster.Envelope
+	2,  // 4: cluster.Beat.from:type_name -> cluster.Node
+	4,  // 5: cluster.Beat.grants:type_name -> cluster.Grant
+	2,  // 6: cluster.Grant.to:type_name -> cluster.Node
+	2,  // 7: cluster.Ask.from:type_name -> cluster.Node
+	2,  // 8: cluster.Answer.from:type_name -> cluster.Node
+	7,  // 9: cluster.Answer.given:type_name -> cluster.HandOver
+	8,  // 10: cluster.HandOver.sequences:type_name -> cluster.Sequence
+	9,  // 11: cluster.HandOver.rows:type_name -> cluster.Row
+	2,  // 12: cluster.WantNames.from:type_name -> cluster.Node
+	2,  // 13: cluster.Names.from:type_name -> cluster.Node
+	2,  // 14: cluster.Order.from:type_name -> cluster.Node
+	2,  // 15: cluster.Obeyed.from:type_name -> cluster.Node
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_cluster_cluster_proto_init() }
@@ -1147,7 +1230,7 @@ func file_cluster_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_cluster_proto_rawDesc), len(file_cluster_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
