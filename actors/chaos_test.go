@@ -92,7 +92,7 @@ func (c *chaos) happen() {
 	say := func(format string, args ...any) {
 		c.log = append(c.log, time.Now().Format("05.000 ")+fmt.Sprintf(format, args...))
 	}
-	switch what := c.rand.IntN(9); {
+	switch what := c.rand.IntN(10); {
 	case n.down:
 		say("start %s", n.id.Name)
 		c.start(n.id.Name)
@@ -109,6 +109,12 @@ func (c *chaos) happen() {
 		cut := c.rand.IntN(2) == 0
 		say("isolate %s %v", n.id.Name, cut)
 		c.isolate(n.id.Name, cut)
+	case what == 8:
+		other, cut := nodes[c.rand.IntN(len(nodes))], c.rand.IntN(3) > 0
+		say("link of %s and %s broken: %v", n.id.Name, other.id.Name, cut)
+		c.mu.Lock()
+		c.cut[pair(n, other)] = cut
+		c.mu.Unlock()
 	case what == 3:
 		one := uint32(2 + c.rand.IntN(3))
 		say("lose one of %d", one)
@@ -213,8 +219,8 @@ func TestClusterPollerMissesTheEndOfALease(t *testing.T) {
 		time.Sleep(12 * time.Second)
 		at := time.Now()
 		c.pollers.Store(1)
-		f.isolate("b", true)
 		f.start("d") // some of b's are its own, when b is back
+		f.isolate("b", true)
 		time.Sleep(2500 * time.Millisecond)
 		f.isolate("b", false)
 		time.Sleep(12 * time.Second)

@@ -66,9 +66,10 @@ func (m *member) ask(now time.Time) {
 	if m.claims.Open() == 0 || now.Sub(m.asked) < repeatAfter && !m.claims.Unasked() {
 		return
 	}
+	again := !m.claims.Unasked()
 	m.asked = now
 	for _, ask := range m.claims.Asks() {
-		m.send(ask.To, kindAsk, &cluster.Ask{From: nodeOf(m.view.Self), Era: ask.Era, Round: ask.Round, Agents: ask.Agents})
+		m.insist(again, ask.To, kindAsk, &cluster.Ask{From: nodeOf(m.view.Self), Era: ask.Era, Round: ask.Round, Agents: ask.Agents})
 	}
 }
 
@@ -114,10 +115,11 @@ func (m *member) thank(now time.Time) {
 		if now.Sub(t.sent) < max(repeatAfter, t.sent.Sub(t.since)) { // less and less often
 			continue
 		}
+		again := !t.sent.IsZero()
 		t.sent = now
 		t.agents = slices.DeleteFunc(t.agents, func(agent string) bool { return !m.claims.Holds(agent) || m.parting[agent] != nil })
 		if len(t.agents) > 0 {
-			m.send(t.to, kindAsk, &cluster.Ask{From: nodeOf(m.view.Self), Era: m.era, Taken: t.agents})
+			m.insist(again, t.to, kindAsk, &cluster.Ask{From: nodeOf(m.view.Self), Era: m.era, Taken: t.agents})
 		}
 	}
 }
@@ -163,8 +165,8 @@ func (m *member) answered(a *cluster.Answer, now time.Time) {
 		}
 		for _, w := range a.GetGiven() {
 			h := received{handOver: handOverOf(w, m.env.epoch, offset), by: from}
-			if m.claims.Holds(h.agent) {
-				continue
+			if !m.claims.Awaits(from, a.GetRound(), h.agent) {
+				continue // it comes late: what it says is not true any more
 			}
 			if !m.handed[h.agent].from.After(h.from) { // of two the later had it
 				m.handed[h.agent] = h

@@ -21,6 +21,7 @@ const (
 	kindNames
 	kindOrder
 	kindObeyed
+	kindPassed
 )
 
 // envelopeVersion is that of all kinds so far.
@@ -54,6 +55,8 @@ func open(e *cluster.Envelope) (proto.Message, error) {
 		body = new(cluster.Order)
 	case kindObeyed:
 		body = new(cluster.Obeyed)
+	case kindPassed:
+		body = new(cluster.Passed)
 	default:
 		return nil, nil
 	}

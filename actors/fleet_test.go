@@ -191,7 +191,7 @@ func (f *fleet) beat(n *fleetNode) {
 	now := time.Now()
 	n.lease.Alive(n.alive(now), now)
 	for _, other := range f.sortedLocked() {
-		if other == n || other.down || n.down || f.cut[pair(n, other)] {
+		if other == n || other.down || n.down || !f.hear(n, other) {
 			continue
 		}
 		n.heard[other.id.Name], other.heard[n.id.Name] = now, now
@@ -205,6 +205,19 @@ func (f *fleet) beat(n *fleetNode) {
 			n.lease.Granted(other.id, now, now)
 		}
 	}
+}
+
+// hear tells whether two nodes hear each other's beats, directly or by way of a third.
+func (f *fleet) hear(a, b *fleetNode) bool {
+	if !f.cut[pair(a, b)] {
+		return true
+	}
+	for _, c := range f.nodes {
+		if c != a && c != b && !c.down && !f.cut[pair(a, c)] && !f.cut[pair(c, b)] {
+			return true
+		}
+	}
+	return false
 }
 
 func pair(a, b *fleetNode) [2]string {

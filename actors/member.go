@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/machine"
@@ -76,6 +75,9 @@ type shares struct {
 	draining bool
 	drained  []func() // who waits for the end of that
 	orders   orders
+	// ways are those by which nodes were heard lately that are not reached directly, or not well. Turn counts what was sent by way of others.
+	ways map[machine.NodeID]way
+	turn int
 	// unknown are envelopes of unknown kinds or versions, unreadable those that are no message of their kind.
 	unknown, unreadable uint64
 	// claiming is since when there are claims without a break, zero if there are none; toldClaims is when that was told last.
@@ -86,6 +88,7 @@ func newShares(self machine.NodeID) *shares {
 	return &shares{
 		claims: machine.NewClaims(self), ramp: machine.NewRamp(0, 0), view: new(machine.View),
 		handed: make(map[string]received), resuming: make(map[string]handOver), parting: make(map[string]*parting), gave: make(map[string]gift), idle: make(map[string]bool),
+		ways:   make(map[machine.NodeID]way),
 		owners: owners{names: make(map[string]map[string]bool), wanted: make(map[string]time.Time)},
 	}
 }
@@ -229,21 +232,12 @@ func (m *member) announce(cfg *config.Config, now time.Time) {
 // forget lets go of what nobody will ask for any more.
 func (m *member) forget(now time.Time) {
 	maps.DeleteFunc(m.gave, func(_ string, g gift) bool { return now.Sub(g.at) > keepGiven })
+	maps.DeleteFunc(m.ways, func(_ machine.NodeID, w way) bool { return now.Sub(w.at) > wayFor })
 	maps.DeleteFunc(m.handed, func(agent string, _ received) bool { return !m.isOurs(agent) || !m.view.Leased })
 }
 
 func (m *member) isAlive(id machine.NodeID) bool {
 	return slices.ContainsFunc(m.view.Members, func(o machine.Member) bool { return o.NodeID == id })
-}
-
-// send sends a message to the member of another node, if that is alive. Whether it comes nobody says.
-func (m *member) send(to machine.NodeID, kind uint32, body proto.Message) {
-	i := slices.IndexFunc(m.view.Members, func(o machine.Member) bool { return o.NodeID == to })
-	if i < 0 || m.view.Members[i].Remote == "" {
-		return
-	}
-	remote, envelope := m.view.Members[i].Remote, seal(kind, body)
-	m.env.workers.Schedule(func() { m.env.post(remote, envelope) }) // the first one to a node waits until there is a sender for it
 }
 
 // open takes what another node sends.
@@ -273,5 +267,7 @@ func (m *member) open(e *cluster.Envelope, now time.Time) {
 		m.ordered(b)
 	case *cluster.Obeyed:
 		m.obeyed(b)
+	case *cluster.Passed:
+		m.passed(b, now)
 	}
 }

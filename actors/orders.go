@@ -89,8 +89,9 @@ func (m *member) repeatOrders(now time.Time) {
 	maps.DeleteFunc(m.orders.waiting, func(_ uint64, o *order) bool { return o.ctx.Err() != nil })
 	for id, o := range m.orders.waiting {
 		if now.Sub(o.sent) >= repeatAfter {
+			again := !o.sent.IsZero()
 			o.sent = now
-			m.send(o.to, kindOrder, &cluster.Order{From: nodeOf(m.view.Self), Id: id, What: o.what})
+			m.insist(again, o.to, kindOrder, &cluster.Order{From: nodeOf(m.view.Self), Id: id, What: o.what})
 		}
 	}
 }

@@ -144,8 +144,9 @@ func (m *member) wantUnknownNames(now time.Time) {
 		if other.Hash == "" || m.names[other.Hash] != nil || other.NodeID == m.view.Self || now.Sub(m.wanted[other.Hash]) < wantNamesEvery {
 			continue
 		}
+		again := !m.wanted[other.Hash].IsZero()
 		m.wanted[other.Hash] = now
-		m.send(other.NodeID, kindWantNames, &cluster.WantNames{From: nodeOf(m.view.Self), Hash: other.Hash})
+		m.insist(again, other.NodeID, kindWantNames, &cluster.WantNames{From: nodeOf(m.view.Self), Hash: other.Hash})
 	}
 	if len(m.wanted) > 1000 {
 		clear(m.wanted)

@@ -126,17 +126,21 @@ func (c *Claims) Asks() []Ask {
 // Answered takes what another said to be free, with the era and round that it was asked in. What it says of a claim that was not
 // open then, or of which it has been told since that the agent is free, does not count.
 func (c *Claims) Answered(from NodeID, era, round uint64, free []string) {
-	if era != c.view.Era || round > c.round {
+	if era != c.view.Era {
 		return
 	}
 	for _, agent := range free {
-		claim := c.open[agent]
-		if claim == nil || round <= claim.since || round <= claim.undone[from] || slices.Contains(claim.free, from) {
-			continue
+		if claim := c.open[agent]; c.Awaits(from, round, agent) && !slices.Contains(claim.free, from) {
+			claim.free = append(claim.free, from)
+			c.news = true
 		}
-		claim.free = append(claim.free, from)
-		c.news = true
 	}
+}
+
+// Awaits reports whether what another says of an agent, in answer to a round of this era, counts.
+func (c *Claims) Awaits(from NodeID, round uint64, agent string) bool {
+	claim := c.open[agent]
+	return claim != nil && round > claim.since && round > claim.undone[from] && round <= c.round
 }
 
 // Ready returns the agents that all required nodes have said to be free since it was called last, sorted. They are held from now on.
