@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,47 +87,76 @@ func New(o Options) *Daemon {
 // Start starts the actors and the admin server; the first cycle begins at once. After an error
 // nothing runs.
 func (d *Daemon) Start(ctx context.Context) error {
-	d.hosts = transport.NewResolver(d.o.Lookup)
-	stateDir, err := prepareStateDir(d.o.Config)
+	cfg, stateDir, err := d.configure(ctx)
 	if err != nil {
-		d.hosts.Close()
 		return err
+	}
+	if err := d.startPolling(ctx, cfg, stateDir); err != nil {
+		return errors.Join(err, d.Stop(ctx))
+	}
+	if admin := d.admin.Load(); admin != nil {
+		d.serveAdmin(admin)
+	}
+	d.watchFiles()
+	close(d.started)
+	d.find.begin()
+	kept, _ := d.queue.Kept()
+	d.o.Log.Info().Str("poller_id", cfg.PollerID).Str("source_ip", cfg.SourceIP).Int("agents", len(cfg.Agents)).
+		Int("checks_total", countChecks(cfg)).Stringer("interval", cfg.Poll.Interval).Strs("core", cfg.Core.Addresses).
+		Str("admin", d.AdminAddress()).Str("spool", cmp.Or(d.queue.dir, config.StateMemory)).Int("kept", kept).Msg("poller started")
+	d.manager.ready(ctx, d.system.Alive)
+	return nil
+}
+
+// configure finds the configuration to start with, and whatever else may not be as it should. With an error nothing stays open.
+func (d *Daemon) configure(ctx context.Context) (cfg *config.Config, stateDir string, err error) {
+	d.hosts = transport.NewResolver(d.o.Lookup)
+	undo := []func(){d.hosts.Close}
+	defer func() {
+		if err != nil {
+			for _, f := range slices.Backward(undo) {
+				f()
+			}
+		}
+	}()
+	if stateDir, err = prepareStateDir(d.o.Config); err != nil {
+		return nil, "", err
 	}
 	d.tell = newNarrator(d.o.Log, d.board, d.o.Config)
 	d.tell.warned = d.o.Warnings
 	d.manager.failed = func(err error) { d.tell.problem(err, "the service manager can't be told how the poller is") }
-	cfg, err := d.findFirst(ctx, stateDir)
-	if err != nil {
-		d.hosts.Close()
-		return err
+	if cfg, err = d.findFirst(ctx, stateDir); err != nil {
+		return nil, "", err
 	}
+	undo = append(undo, d.find.close)
 	first, err := d.prepare(cfg)
 	if err != nil {
-		d.find.close()
-		d.hosts.Close()
-		return err
+		return nil, "", err
 	}
 	d.present.Store(first)
 	d.tell.follow(cfg)
 	d.measure = d.newMeasurer(cfg)
-	if cfg.Admin.Listen != "" { // first, for it is what may fail
+	if cfg.Admin.Listen != "" {
 		admin, err := observe.ListenAdmin(ctx, cfg.Admin.Listen)
 		if err != nil {
-			d.find.close()
-			d.hosts.Close()
-			return err
+			return nil, "", err
 		}
 		d.admin.Store(admin)
 	}
+	return cfg, stateDir, nil
+}
+
+// startPolling opens the spool, starts the actors, and has other nodes know of this one. After an error Stop ends what was started.
+func (d *Daemon) startPolling(ctx context.Context, cfg *config.Config, stateDir string) error {
 	queue, err := openQueue(cfg, stateDir, d.measure.Synced, d.spoolEvent)
 	if err != nil {
-		return errors.Join(err, d.Stop(ctx))
+		return err
 	}
 	d.queue = queue
 	d.core = transport.NewCore(d.coreConfig(cfg))
 	options := actors.Options{
 		Config:   cfg,
-		Identity: first.identity,
+		Identity: d.present.Load().identity,
 		Boot:     d.queue.boot,
 		Dial:     d.dialChecker,
 		Core:     d.core,
@@ -139,31 +169,16 @@ func (d *Daemon) Start(ctx context.Context) error {
 		options.Load = d.load
 	}
 	if options.Sharing, err = d.prepareNode(cfg); err != nil {
-		return errors.Join(err, d.Stop(ctx))
+		return err
 	}
-	system, err := actors.Start(options) //nolint:contextcheck // it does not wait for anything
-	if err != nil {
-		return errors.Join(err, d.Stop(ctx))
+	if d.system, err = actors.Start(options); err != nil { //nolint:contextcheck // it does not wait for anything
+		return err
 	}
-	d.system = system
-	if d.cluster != nil {
-		d.polls.Store(system)
-		if err := d.cluster.Start(ctx); err != nil {
-			return errors.Join(err, d.Stop(ctx))
-		}
+	if d.cluster == nil {
+		return nil
 	}
-	if admin := d.admin.Load(); admin != nil {
-		d.serveAdmin(admin)
-	}
-	d.watchFiles()
-	close(d.started)
-	d.find.begin()
-	kept, _ := d.queue.Kept()
-	d.o.Log.Info().Str("poller_id", cfg.PollerID).Str("source_ip", cfg.SourceIP).Int("agents", len(cfg.Agents)).
-		Int("checks_total", countChecks(cfg)).Stringer("interval", cfg.Poll.Interval).Strs("core", cfg.Core.Addresses).
-		Str("admin", d.AdminAddress()).Str("spool", cmp.Or(d.queue.dir, config.StateMemory)).Int("kept", kept).Msg("poller started")
-	d.manager.ready(ctx, system.Alive)
-	return nil
+	d.polls.Store(d.system)
+	return d.cluster.Start(ctx)
 }
 
 // frameworkLog takes what the actor framework logs: warnings and errors. In a cluster these are all about connections to other nodes that end,
