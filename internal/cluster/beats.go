@@ -137,7 +137,7 @@ func (c *Cluster) newBeat(now time.Time) *pb.Beat {
 	b := &pb.Beat{
 		From: nodeOf(c.self), Seq: c.seq, Clock: c.config.Clock(), Leaving: c.leaving,
 		Hash: c.ours.Hash, Weight: count(c.ours.Weight), Draining: c.ours.Draining, Size: count(c.size), Agents: count(c.ours.Agents),
-		Held: count(c.ours.Held), Version: c.config.Version, PollerId: c.config.PollerID,
+		Held: count(c.ours.Held), Version: c.config.Version, PollerId: c.config.PollerID, Pins: c.ours.Pins,
 	}
 	for _, g := range c.lease.Grants(now) {
 		b.Grants = append(b.Grants, &pb.Grant{To: nodeOf(g.To), Age: int64(g.Age)})
@@ -250,6 +250,7 @@ func (c *Cluster) learn(m *member, b *pb.Beat, now time.Time) {
 	m.seq = b.GetSeq()
 	said := machine.Announcement{
 		Weight: int(b.GetWeight()), Hash: b.GetHash(), Draining: b.GetDraining(), Agents: int(b.GetAgents()), Held: int(b.GetHeld()),
+		Pins: b.GetPins(),
 	}
 	if said != m.said || b.GetVersion() != m.version {
 		m.said, m.version, c.last.stale = said, b.GetVersion(), true

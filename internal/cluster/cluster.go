@@ -358,7 +358,7 @@ func (c *Cluster) View() *machine.View {
 	}
 	v.Members = append(v.Members, machine.Member{
 		NodeID: c.self, Remote: c.config.Remote, Size: c.size, Version: c.config.Version,
-		Weight: c.ours.Weight, Hash: c.ours.Hash, Draining: c.ours.Draining, Agents: c.ours.Agents, Held: c.ours.Held,
+		Weight: c.ours.Weight, Hash: c.ours.Hash, Draining: c.ours.Draining, Agents: c.ours.Agents, Held: c.ours.Held, Pins: c.ours.Pins,
 	})
 	for _, m := range c.members {
 		if m.leaving {

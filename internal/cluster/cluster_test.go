@@ -32,7 +32,7 @@ func TestThreeNodes(t *testing.T) {
 	if c.Holds(0) || c.Holds(2) {
 		t.Error("c holds an era that is not")
 	}
-	said := machine.Announcement{Weight: 250, Hash: "abc", Draining: true, Agents: 40, Held: 13}
+	said := machine.Announcement{Weight: 250, Hash: "abc", Draining: true, Agents: 40, Held: 13, Pins: "def"}
 	b.Announce(said)
 	for _, n := range []*node{a, b, c} {
 		w.until(n.self.Name+" hears what b says", func() bool { return n.member("b").Hash == "abc" })
@@ -42,7 +42,7 @@ func TestThreeNodes(t *testing.T) {
 		}
 		got.Offset, got.RTT = 0, 0
 		want := machine.Member{
-			NodeID: b.Self(), Remote: "b.example:8090", Weight: 250, Hash: "abc", Draining: true, Size: 3, Agents: 40, Held: 13, Version: "v1",
+			NodeID: b.Self(), Remote: "b.example:8090", Weight: 250, Hash: "abc", Draining: true, Size: 3, Agents: 40, Held: 13, Pins: "def", Version: "v1",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("b as seen by %s (-want +got):\n%s", n.self.Name, diff)

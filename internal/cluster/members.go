@@ -50,7 +50,7 @@ type departed struct {
 func (m *member) view() machine.Member {
 	return machine.Member{
 		NodeID: m.id, Remote: m.remote, Size: m.size, Version: m.version, Offset: m.offset, RTT: m.rtt,
-		Weight: m.said.Weight, Hash: m.said.Hash, Draining: m.said.Draining, Agents: m.said.Agents, Held: m.said.Held,
+		Weight: m.said.Weight, Hash: m.said.Hash, Draining: m.said.Draining, Agents: m.said.Agents, Held: m.said.Held, Pins: m.said.Pins,
 	}
 }
 

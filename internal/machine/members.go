@@ -15,6 +15,8 @@ type Member struct {
 	Weight int
 	// Hash is that of its configuration, as far as nodes should agree on it.
 	Hash string
+	// Pins is the hash of its Pins; empty if it has not said, or is of a version without.
+	Pins string
 	// Draining says that it hands over all it has.
 	Draining bool
 	// Size is how many nodes its configuration says there should be.
@@ -62,4 +64,5 @@ type Announcement struct {
 	Hash         string
 	Draining     bool
 	Agents, Held int
+	Pins         string
 }

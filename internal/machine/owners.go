@@ -13,6 +13,8 @@ type Node struct {
 	Name string
 	// Weight is its share of the agents relative to others', in thousandths; with 0 it gets none.
 	Weight int
+	// Pinnable says that agents may be pinned to it: it knows of Pins. Owners does not ask for it.
+	Pinnable bool
 }
 
 // Owners returns for each agent which of the members owns it, as its index, or -1 if none may. An agent goes only to members of a weight

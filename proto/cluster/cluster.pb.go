@@ -252,7 +252,9 @@ type Beat struct {
 	// Losses is, in an answer, how often the sender has lost sight of the receiver's node lately.
 	Losses uint32 `protobuf:"varint,15,opt,name=losses,proto3" json:"losses,omitempty"`
 	// PollerId is who the sender is, to core.
-	PollerId      string `protobuf:"bytes,16,opt,name=poller_id,json=pollerId,proto3" json:"poller_id,omitempty"`
+	PollerId string `protobuf:"bytes,16,opt,name=poller_id,json=pollerId,proto3" json:"poller_id,omitempty"`
+	// Pins is the hash of what the sender knows of agents that were moved.
+	Pins          string `protobuf:"bytes,17,opt,name=pins,proto3" json:"pins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,6 +397,13 @@ func (x *Beat) GetLosses() uint32 {
 func (x *Beat) GetPollerId() string {
 	if x != nil {
 		return x.PollerId
+	}
+	return ""
+}
+
+func (x *Beat) GetPins() string {
+	if x != nil {
+		return x.Pins
 	}
 	return ""
 }
@@ -1085,6 +1094,125 @@ func (x *Obeyed) GetError() string {
 	return ""
 }
 
+// Pins is all that the sender knows of agents that were moved.
+type Pins struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From is who says this.
+	From *Node `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	// Pins are of one agent each.
+	Pins          []*Pin `protobuf:"bytes,2,rep,name=pins,proto3" json:"pins,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pins) Reset() {
+	*x = Pins{}
+	mi := &file_cluster_cluster_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pins) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pins) ProtoMessage() {}
+
+func (x *Pins) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_cluster_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pins.ProtoReflect.Descriptor instead.
+func (*Pins) Descriptor() ([]byte, []int) {
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Pins) GetFrom() *Node {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Pins) GetPins() []*Pin {
+	if x != nil {
+		return x.Pins
+	}
+	return nil
+}
+
+// Pin says which node is to poll an agent. Of several for an agent that with the latest stamp counts, or of equal ones that with the greatest node.
+type Pin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Agent is its name.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Node is the node's name; empty if the agent was moved back to where it belongs by itself.
+	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// Stamp is about when that was said: the cluster time, in nanoseconds.
+	Stamp         int64 `protobuf:"varint,3,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pin) Reset() {
+	*x = Pin{}
+	mi := &file_cluster_cluster_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pin) ProtoMessage() {}
+
+func (x *Pin) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_cluster_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pin.ProtoReflect.Descriptor instead.
+func (*Pin) Descriptor() ([]byte, []int) {
+	return file_cluster_cluster_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Pin) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Pin) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Pin) GetStamp() int64 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
 var File_cluster_cluster_proto protoreflect.FileDescriptor
 
 const file_cluster_cluster_proto_rawDesc = "" +
@@ -1101,7 +1229,7 @@ const file_cluster_cluster_proto_rawDesc = "" +
 	"\benvelope\x18\x04 \x01(\v2\x11.cluster.EnvelopeR\benvelope\".\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04boot\x18\x02 \x01(\tR\x04boot\"\x98\x03\n" +
+	"\x04boot\x18\x02 \x01(\tR\x04boot\"\xac\x03\n" +
 	"\x04Beat\x12!\n" +
 	"\x04from\x18\x01 \x01(\v2\r.cluster.NodeR\x04from\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x12\n" +
@@ -1119,7 +1247,8 @@ const file_cluster_cluster_proto_rawDesc = "" +
 	"\x04held\x18\r \x01(\rR\x04held\x12\x18\n" +
 	"\aversion\x18\x0e \x01(\tR\aversion\x12\x16\n" +
 	"\x06losses\x18\x0f \x01(\rR\x06losses\x12\x1b\n" +
-	"\tpoller_id\x18\x10 \x01(\tR\bpollerId\"8\n" +
+	"\tpoller_id\x18\x10 \x01(\tR\bpollerId\x12\x12\n" +
+	"\x04pins\x18\x11 \x01(\tR\x04pins\"8\n" +
 	"\x05Grant\x12\x1d\n" +
 	"\x02to\x18\x01 \x01(\v2\r.cluster.NodeR\x02to\x12\x10\n" +
 	"\x03age\x18\x02 \x01(\x03R\x03age\"~\n" +
@@ -1164,7 +1293,14 @@ const file_cluster_cluster_proto_rawDesc = "" +
 	"\x06Obeyed\x12!\n" +
 	"\x04from\x18\x01 \x01(\v2\r.cluster.NodeR\x04from\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05errorB.Z,github.com/serviceradar/poller/proto/clusterb\x06proto3"
+	"\x05error\x18\x03 \x01(\tR\x05error\"K\n" +
+	"\x04Pins\x12!\n" +
+	"\x04from\x18\x01 \x01(\v2\r.cluster.NodeR\x04from\x12 \n" +
+	"\x04pins\x18\x02 \x03(\v2\f.cluster.PinR\x04pins\"E\n" +
+	"\x03Pin\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
+	"\x05stamp\x18\x03 \x01(\x03R\x05stampB.Z,github.com/serviceradar/poller/proto/clusterb\x06proto3"
 
 var (
 	file_cluster_cluster_proto_rawDescOnce sync.Once
@@ -1178,7 +1314,7 @@ func file_cluster_cluster_proto_rawDescGZIP() []byte {
 	return file_cluster_cluster_proto_rawDescData
 }
 
-var file_cluster_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_cluster_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_cluster_cluster_proto_goTypes = []any{
 	(*Envelope)(nil),  // 0: cluster.Envelope
 	(*Passed)(nil),    // 1: cluster.Passed
@@ -1194,6 +1330,8 @@ var file_cluster_cluster_proto_goTypes = []any{
 	(*Names)(nil),     // 11: cluster.Names
 	(*Order)(nil),     // 12: cluster.Order
 	(*Obeyed)(nil),    // 13: cluster.Obeyed
+	(*Pins)(nil),      // 14: cluster.Pins
+	(*Pin)(nil),       // 15: cluster.Pin
 }
 var file_cluster_cluster_proto_depIdxs = []int32{
 	2,  // 0: cluster.Passed.from:type_name -> cluster.Node
@@ -1212,11 +1350,13 @@ var file_cluster_cluster_proto_depIdxs = []int32{
 	2,  // 13: cluster.Names.from:type_name -> cluster.Node
 	2,  // 14: cluster.Order.from:type_name -> cluster.Node
 	2,  // 15: cluster.Obeyed.from:type_name -> cluster.Node
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	2,  // 16: cluster.Pins.from:type_name -> cluster.Node
+	15, // 17: cluster.Pins.pins:type_name -> cluster.Pin
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_cluster_cluster_proto_init() }
@@ -1230,7 +1370,7 @@ func file_cluster_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_cluster_proto_rawDesc), len(file_cluster_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
