@@ -22,6 +22,7 @@ const (
 	kindOrder
 	kindObeyed
 	kindPassed
+	kindPins
 )
 
 // envelopeVersion is that of all kinds so far.
@@ -57,6 +58,8 @@ func open(e *cluster.Envelope) (proto.Message, error) {
 		body = new(cluster.Obeyed)
 	case kindPassed:
 		body = new(cluster.Passed)
+	case kindPins:
+		body = new(cluster.Pins)
 	default:
 		return nil, nil
 	}

@@ -30,6 +30,26 @@ func TestHandOverOnTheWire(t *testing.T) {
 	}
 }
 
+// What is moved arrives as it was.
+func TestPinsOnTheWire(t *testing.T) {
+	t.Parallel()
+	id := machine.NodeID{Name: "n", Boot: "1"}
+	pins := machine.NewPins()
+	for agent, node := range map[string]string{"x": "n", "y": "m", "z": ""} {
+		if err := pins.Set([]string{agent}, node, int64(len(node))+3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body, err := open(seal(kindPins, wirePins(id, pins)))
+	got, ok := body.(*cluster.Pins)
+	if err != nil || !ok {
+		t.Fatalf("a %T, %v", body, err)
+	}
+	if diff := cmp.Diff(pins.All(), pinsOf(got)); diff != "" || idOf(got.GetFrom()) != id {
+		t.Errorf("from %v (-sent +got):\n%s", got.GetFrom(), diff)
+	}
+}
+
 // What a node of another version sends is nothing, and no error.
 func TestOpenUnknown(t *testing.T) {
 	t.Parallel()
@@ -53,6 +73,7 @@ func FuzzEnvelope(f *testing.F) {
 		seal(kindAnswer, &cluster.Answer{From: nodeOf(id), Free: []string{"a"}, Given: []*cluster.HandOver{h.wire(epoch)}}),
 		seal(kindNames, &cluster.Names{From: nodeOf(id), Hash: "h", Agents: []string{"a"}}),
 		seal(kindOrder, &cluster.Order{From: nodeOf(id), Id: 3, What: OrderDrain}),
+		seal(kindPins, &cluster.Pins{From: nodeOf(id), Pins: []*cluster.Pin{{Agent: "a", Node: "n", Stamp: 4}}}),
 	} {
 		text, err := proto.Marshal(e)
 		if err != nil {
@@ -66,6 +87,13 @@ func FuzzEnvelope(f *testing.F) {
 			return
 		}
 		body, err := open(e)
+		if pins, ok := body.(*cluster.Pins); ok && err == nil {
+			ours := machine.NewPins()
+			ours.Merge(pinsOf(pins))
+			if changed := ours.Merge(pinsOf(wirePins(id, ours))); len(changed) > 0 {
+				t.Errorf("%v is not what it was when it comes back: %v", pins, changed)
+			}
+		}
 		answer, ok := body.(*cluster.Answer)
 		if err != nil || !ok {
 			return

@@ -228,6 +228,13 @@ type Claiming struct {
 // Ordered says: another node told this one to do something; Refused is why it does not, or empty.
 type Ordered struct{ By, What, Refused string }
 
+// Pinned says: people want a node to poll these agents, or without its name, that they go where they belong by themselves again. By is the
+// node that told this one; it is empty if people have told it themselves.
+type Pinned struct {
+	Agents   []string
+	Node, By string
+}
+
 // RemoteRefused says: something came to the port of remoting that is no node's, or that nobody can read; Total counts the one or the other.
 type RemoteRefused struct {
 	What  string

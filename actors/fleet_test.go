@@ -263,10 +263,10 @@ func (n *fleetNode) View() *machine.View {
 	v.Size, v.Majority = n.lease.Majority()
 	era, until := n.lease.Until(now)
 	v.Era, v.Leased, v.Minority = era, until.After(now) || n.f.keep, !until.After(now)
-	v.Members = []machine.Member{{NodeID: n.id, Remote: n.id.Name, Weight: n.ours.Weight, Hash: n.ours.Hash, Draining: n.ours.Draining}}
+	v.Members = []machine.Member{{NodeID: n.id, Remote: n.id.Name, Weight: n.ours.Weight, Hash: n.ours.Hash, Pins: n.ours.Pins, Draining: n.ours.Draining}}
 	for _, id := range n.alive(now) {
 		a := n.known[id.Name]
-		v.Members = append(v.Members, machine.Member{NodeID: id, Remote: id.Name, Weight: a.Weight, Hash: a.Hash, Draining: a.Draining, Held: a.Held})
+		v.Members = append(v.Members, machine.Member{NodeID: id, Remote: id.Name, Weight: a.Weight, Hash: a.Hash, Pins: a.Pins, Draining: a.Draining, Held: a.Held})
 	}
 	slices.SortFunc(v.Members, func(a, b machine.Member) int { return cmp.Compare(a.Name, b.Name) })
 	return v

@@ -72,6 +72,9 @@ type shares struct {
 	// asked is when claims were asked for last, and what was asked then.
 	asked time.Time
 	owners
+	// pins are the agents that people have moved; toldPins is what other nodes were told of them.
+	pins     *machine.Pins
+	toldPins map[machine.NodeID]toldPins
 	draining bool
 	drained  []func() // who waits for the end of that
 	orders   orders
@@ -89,6 +92,7 @@ func newShares(self machine.NodeID) *shares {
 		claims: machine.NewClaims(self), ramp: machine.NewRamp(0, 0), view: new(machine.View),
 		handed: make(map[string]received), resuming: make(map[string]handOver), parting: make(map[string]*parting), gave: make(map[string]gift), idle: make(map[string]bool),
 		ways:   make(map[machine.NodeID]way),
+		pins: machine.NewPins(), toldPins: make(map[machine.NodeID]toldPins),
 		owners: owners{names: make(map[string]map[string]bool), wanted: make(map[string]time.Time)},
 	}
 }
@@ -153,6 +157,8 @@ func (m *member) Receive(ctx actor.Context) {
 		msg.answer <- m.share()
 	case orderGiven:
 		m.give(msg, now)
+	case moveAsked:
+		m.move(msg, now)
 	case *cluster.Envelope:
 		m.open(msg, now)
 	}
@@ -168,8 +174,9 @@ func (m *member) look(now time.Time) {
 	cfg := m.env.config()
 	m.ramp.Reconfigure(cfg.Cluster.Weight, cfg.Poll.Interval)
 	m.followLease(now)
-	m.own(m.view, cfg)
+	m.own(m.view, cfg, m.pins)
 	m.wantUnknownNames(now)
+	m.tellPins(now)
 	m.followClaims()
 	m.ask(now)
 	m.adopt(now)
@@ -219,7 +226,7 @@ func (m *member) followLease(now time.Time) {
 
 // announce tells the others what they are to know of this node.
 func (m *member) announce(cfg *config.Config, now time.Time) {
-	a := machine.Announcement{Hash: m.hash, Agents: len(cfg.Agents), Held: m.claims.HeldCount(), Draining: m.draining}
+	a := machine.Announcement{Hash: m.hash, Agents: len(cfg.Agents), Held: m.claims.HeldCount(), Draining: m.draining, Pins: m.pins.Hash()}
 	if m.view.Leased {
 		m.leased = now
 	}
@@ -269,5 +276,7 @@ func (m *member) open(e *cluster.Envelope, now time.Time) {
 		m.obeyed(b)
 	case *cluster.Passed:
 		m.passed(b, now)
+	case *cluster.Pins:
+		m.learnPins(b, now)
 	}
 }

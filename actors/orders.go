@@ -46,10 +46,16 @@ type orderGiven struct {
 	ctx    context.Context
 }
 
+var errNoCluster = errors.New("this poller is in no cluster: [cluster] enabled is not true in its configuration")
+
+func errNoNode(name string) error {
+	return fmt.Errorf("there is no node %s in the cluster that is alive: poller cluster shows those that are", name)
+}
+
 // Order has a node do something, and waits until it says that it does; the name may be this node's.
 func (s *System) Order(ctx context.Context, node, what string) error {
 	if s.env.cluster == nil {
-		return errors.New("this poller is in no cluster: [cluster] enabled is not true in its configuration")
+		return errNoCluster
 	}
 	answer := make(chan error, 1)
 	s.env.send(s.env.member, orderGiven{node: node, what: what, answer: answer, ctx: ctx})
@@ -81,7 +87,7 @@ func (m *member) give(o orderGiven, now time.Time) {
 		m.repeatOrders(now)
 		return
 	}
-	o.answer <- fmt.Errorf("there is no node %s in the cluster that is alive: poller cluster shows those that are", o.node)
+	o.answer <- errNoNode(o.node)
 }
 
 // repeatOrders sends orders again that were not answered.
@@ -163,7 +169,7 @@ func (s *System) ViewChanged() { s.env.send(s.env.member, viewChanged{}) }
 // Share returns how it is with this node and its cluster; an error without a cluster, or if nobody answers before ctx ends.
 func (s *System) Share(ctx context.Context) (Share, error) {
 	if s.env.cluster == nil {
-		return Share{}, errors.New("this poller is in no cluster: [cluster] enabled is not true in its configuration")
+		return Share{}, errNoCluster
 	}
 	answer := make(chan Share, 1)
 	s.env.send(s.env.member, shareAsked{answer: answer})
@@ -178,7 +184,7 @@ func (s *System) Share(ctx context.Context) (Share, error) {
 // share says how it is with this node.
 func (m *member) share() Share {
 	s := Share{View: m.view, Draining: m.draining, Held: m.claims.HeldCount(), Open: m.claims.Open(), Parting: len(m.parting), Waiting: m.waiting()}
-	s.Owned = m.count()
+	s.Owned, s.Pinned = m.count(), m.pins.Pinned()
 	return s
 }
 
@@ -192,4 +198,6 @@ type Share struct {
 	Waiting map[string]int
 	// Owned says how many agents each member owns by this node's view.
 	Owned map[string]int
+	// Pinned are the agents that were moved, and to which nodes, alive or not.
+	Pinned map[string]string
 }

@@ -18,6 +18,7 @@ type owners struct {
 	agents []string // of the configuration, sorted
 	nodes  []machine.Node
 	hashes []string // of the nodes' configurations
+	pinned string   // the hash of the pins
 	owned  []int    // by agents' places: the node's
 	ours   []string // what this node owns, sorted; the same slice as long as that is the same
 	self   int      // this node's place among the nodes
@@ -28,8 +29,8 @@ type owners struct {
 }
 
 // own finds out anew who owns what, if anything changed.
-func (o *owners) own(v *machine.View, cfg *config.Config) {
-	changed := o.learnt
+func (o *owners) own(v *machine.View, cfg *config.Config, pins *machine.Pins) {
+	changed := o.learnt || o.pinned != pins.Hash()
 	if o.config != cfg {
 		o.config, o.hash, changed = cfg, cfg.PollingHash(), true
 		o.agents = make([]string, len(cfg.Agents))
@@ -46,19 +47,22 @@ func (o *owners) own(v *machine.View, cfg *config.Config) {
 		if member.Draining {
 			weight = 0
 		}
+		pinnable := member.Pins != "" // one of a version without pins would not take what others leave to it
 		if member.NodeID == v.Self {
-			self, hash = len(nodes), o.hash
+			self, hash, pinnable = len(nodes), o.hash, true
 		}
-		nodes, hashes = append(nodes, machine.Node{Name: member.Name, Weight: weight}), append(hashes, hash)
+		nodes, hashes = append(nodes, machine.Node{Name: member.Name, Weight: weight, Pinnable: pinnable}), append(hashes, hash)
 	}
 	if !changed && self == o.self && slices.Equal(nodes, o.nodes) && slices.Equal(hashes, o.hashes) {
 		return
 	}
-	o.nodes, o.hashes, o.self, o.learnt = nodes, hashes, self, false
+	o.nodes, o.hashes, o.self, o.learnt, o.pinned = nodes, hashes, self, false, pins.Hash()
 	maps.DeleteFunc(o.names, func(hash string, _ map[string]bool) bool { // of configurations that nobody has any more
 		return hash != o.hash && !slices.Contains(o.hashes, hash)
 	})
-	o.owned = machine.Owners(nodes, o.agents, o.knows())
+	knows := o.knows()
+	o.owned = machine.Owners(nodes, o.agents, knows)
+	pins.Place(o.owned, nodes, o.agents, knows)
 	ours := make([]string, 0, len(o.ours))
 	for i, owner := range o.owned {
 		if owner == self && self >= 0 {
