@@ -91,7 +91,7 @@ func newShares(self machine.NodeID) *shares {
 	return &shares{
 		claims: machine.NewClaims(self), ramp: machine.NewRamp(0, 0), view: new(machine.View),
 		handed: make(map[string]received), resuming: make(map[string]handOver), parting: make(map[string]*parting), gave: make(map[string]gift), idle: make(map[string]bool),
-		ways:   make(map[machine.NodeID]way),
+		ways: make(map[machine.NodeID]way),
 		pins: machine.NewPins(), toldPins: make(map[machine.NodeID]toldPins),
 		owners: owners{names: make(map[string]map[string]bool), wanted: make(map[string]time.Time)},
 	}

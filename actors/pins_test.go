@@ -9,14 +9,20 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/config"
+	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/machine"
 	"github.com/serviceradar/poller/proto/cluster"
 )
 
-const kindPins = 8
+const (
+	kindAsk    = 1
+	kindPassed = 7
+	kindPins   = 8
+)
 
 // move has a node have agents moved.
 func (n *fleetNode) move(node string, agents ...string) {
@@ -430,6 +436,73 @@ func TestClusterTellsWhatPeopleMove(t *testing.T) {
 			if diff := cmp.Diff(want, seen[actors.Pinned](f.nodes[name].w)); diff != "" {
 				t.Errorf("%s told (-want +got):\n%s", name, diff)
 			}
+		}
+	})
+}
+
+// saysWhatCame tells of an envelope, or of one in it that is to be passed on, whether it says that agents came that were handed over.
+func saysWhatCame(e *cluster.Envelope) bool {
+	passed, ask := new(cluster.Passed), new(cluster.Ask)
+	switch e.GetKind() {
+	case kindPassed:
+		return proto.Unmarshal(e.GetBody(), passed) == nil && saysWhatCame(passed.GetEnvelope())
+	case kindAsk:
+		return proto.Unmarshal(e.GetBody(), ask) == nil && len(ask.GetTaken()) > 0
+	}
+	return false
+}
+
+// What a node knows of an agent that it has polled itself is newer than what one before it has kept, because it never heard that it had come: results go on
+// where they were, and nobody is said to have polled the agent, too.
+func TestClusterKnowsWhatIsNewer(t *testing.T) {
+	runFleet(t, 12, func(f *fleet) {
+		f.prepare = func(n *fleetNode) {
+			post := n.w.o.Sharing.Post
+			n.w.o.Sharing.Post = func(remote string, e *cluster.Envelope) {
+				if !saysWhatCame(e) {
+					post(remote, e)
+				}
+			}
+		}
+		for _, name := range []string{"a", "b", "c"} {
+			f.start(name)
+		}
+		time.Sleep(10 * time.Second)
+		all := f.names(0, 12)
+		f.nodes["a"].move("c", all...)
+		time.Sleep(5 * time.Second)
+		f.nodes["a"].move("a", all...)
+		time.Sleep(5 * time.Second)
+		at := time.Now()
+		f.mu.Lock()
+		f.deaf = map[string]bool{"b": true}
+		f.mu.Unlock()
+		f.nodes["b"].move("b", all...)
+		time.Sleep(1500 * time.Millisecond)
+		if held := f.held(); held["a"] > 0 || held["b"] > 0 {
+			t.Fatalf("the nodes poll %v, want none: b has not heard that they are its own", held)
+		}
+		f.mu.Lock()
+		f.deaf = nil
+		f.mu.Unlock()
+		f.nodes["a"].move("a", all...)
+		time.Sleep(4 * time.Second)
+		f.wantAt("moved back before it had come", "a", all)
+		for name, runs := range f.since(at.Add(-2 * time.Second)) {
+			for i, r := range runs[1:] {
+				if strings.HasSuffix(name, "/results") && r.last <= runs[i].last {
+					t.Errorf("%s was asked from %s, and then from %s", name, runs[i].last, r.last)
+				}
+			}
+		}
+		for _, n := range f.sorted() {
+			if doubled := seen[actors.Doubled](n.w); len(doubled) > 0 {
+				t.Errorf("%s says that agents were polled twice: %v", n.id.Name, doubled)
+			}
+		}
+	}, func(cfg *config.Config) {
+		for _, a := range cfg.Agents {
+			a.Checks = append(a.Checks, check.Check{Name: "results", Type: "sweep", Method: check.GetResults, Interval: time.Second, Timeout: 500 * time.Millisecond})
 		}
 	})
 }

@@ -118,13 +118,12 @@ func (p *poller) adopt(m adopt, now time.Time) {
 		p.agents[a.agent] = p.env.pid(agentPrefix + a.agent)
 		from := a.from
 		left, was := l.left[a.agent]
-		if a.given {
+		if a.given && !left.After(from) {
 			l.resume(spec, &a.handOver)
 			if runs := left.Sub(a.since).Round(l.config.Poll.Interval) / l.config.Poll.Interval; was && !a.since.IsZero() && runs > 0 {
 				p.env.Observe(Doubled{Agent: a.agent, Runs: int(runs)})
 			}
-		}
-		if !a.given || left.After(from) { // what we know ourselves is newer
+		} else { // what we know ourselves is newer: who gave it had kept it from before, because nobody had told it that it came
 			from = left
 		}
 		delete(l.left, a.agent)
