@@ -44,6 +44,7 @@ func (a *adminTwin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func threeNodes() daemon.ClusterState {
 	return daemon.ClusterState{
 		Cluster: "edge", Node: "n1", Size: 3, Majority: 2, Polls: true, Era: 4, Held: 333, Claimed: 1, Leaving: 2, Waiting: map[string]int{"n2": 1},
+		Pinned: map[string]string{"a7": "n1", "a6": "n3", "a5": "n1", "a4": "n9", "a3": "n1", "a2": "n1", "a1": "n2\x1b"},
 		Nodes: []daemon.NodeState{
 			{Name: "n1", Boot: "1", Weight: 1000, Agents: 1000, Owned: 333, Held: 333, Config: "aa", Version: "v1"},
 			{Name: "n2", Boot: "2", Weight: 250, Agents: 1000, Owned: 334, Held: 330, Config: "aa", Offset: .0012, RTT: .0003, Version: "v1"},
@@ -84,6 +85,7 @@ n3 (draining)  1      0     999   0       bb      -2s    0s     v2\x1b[31m
 
 1 agent claimed, 2 on their way to other nodes
 n2 has not answered for 1 claim
+7 agents are pinned: a1 to n2\x1b, a2 to n1, a3 to n1, a4 to n9, a5 to n1, and 2 more
 the nodes' configurations differ: aa, bb
 `
 	if diff := cmp.Diff(want, trimLines(out)); diff != "" {
@@ -128,6 +130,31 @@ func TestDrainAnother(t *testing.T) {
 	}
 }
 
+// What is moved, and where, is said as it is asked for.
+func TestMove(t *testing.T) {
+	t.Parallel()
+	twin := &adminTwin{state: threeNodes()}
+	server := httptest.NewServer(twin)
+	defer server.Close()
+	admin := "move --admin " + server.Listener.Addr().String()
+	for _, tt := range []struct{ args, out, err string }{
+		{" --agent a1 --to n2", "a1 is pinned to n2\n", ""},
+		{" --agent a1 --agent b,2 --back", "a1, b,2 are not pinned any more\n", ""},
+		{" --agent a1", "", "--to NODE or with --back"},
+		{" --agent a1 --to n2 --back", "", "--to NODE or with --back"},
+		{" --to n2", "", "--agent NAME"},
+	} {
+		out, err := runCommandLine(t, strings.Fields(admin+tt.args)...)
+		if out != tt.out || (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %v, %q; want %+v", tt.args, err, out, tt)
+		}
+	}
+	want := []string{"POST /cluster/move?agent=a1&to=n2", "POST /cluster/move?agent=a1&agent=b%2C2&to="}
+	if diff := cmp.Diff(want, twin.asked); diff != "" {
+		t.Errorf("it was asked (-want +got):\n%s", diff)
+	}
+}
+
 func TestOrdersThatFail(t *testing.T) {
 	t.Parallel()
 	twin := &adminTwin{state: threeNodes(), refuse: "there is no node n9"}
@@ -138,6 +165,7 @@ func TestOrdersThatFail(t *testing.T) {
 	gone.Close()
 	for name, tt := range map[string]struct{ args, want string }{
 		"refused":       {"reload --node n9 --admin " + address, "there is no node n9"},
+		"not moved":     {"move --agent a --to n9 --admin " + address, "there is no node n9"},
 		"nobody":        {"reload --admin " + gone.Listener.Addr().String(), "does it run there?"},
 		"far away":      {"drain --admin 192.0.2.1:9464", "not of this machine"},
 		"no file":       {"cluster", "-c FILE"},

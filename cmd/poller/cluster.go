@@ -88,10 +88,35 @@ func printCluster(w io.Writer, s *daemon.ClusterState) error {
 	for _, node := range slices.Sorted(maps.Keys(s.Waiting)) {
 		say("%s has not answered for %s", observe.Visible(node), count(s.Waiting[node], "claim"))
 	}
+	if n := len(s.Pinned); n > 0 {
+		var pins []string
+		for _, agent := range slices.Sorted(maps.Keys(s.Pinned)) {
+			pins = append(pins, agent+" to "+s.Pinned[agent])
+		}
+		say("%s pinned: %s", are(n, "agent"), someOf(pins))
+	}
 	if hashes := configs(s); len(hashes) > 1 {
 		say("the nodes' configurations differ: %s", observe.Visible(strings.Join(hashes, ", ")))
 	}
 	return out.Flush()
+}
+
+// are says that there is a number of things.
+func are(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing + " is"
+	}
+	return count(n, thing) + " are"
+}
+
+// someOf lists the first of many, as a terminal may be shown them.
+func someOf(list []string) string {
+	const most = 5
+	text := strings.Join(list[:min(len(list), most)], ", ")
+	if more := len(list) - most; more > 0 {
+		text += fmt.Sprintf(", and %d more", more)
+	}
+	return observe.Visible(text)
 }
 
 // seconds is a time in s as people read it.

@@ -60,7 +60,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(runCommand(), validateCommand(), onceCommand(), convertCommand(), diffCommand(), spoolCommand(),
-		clusterCommand(), drainCommand(), reloadCommand(), versionCommand())
+		clusterCommand(), moveCommand(), drainCommand(), reloadCommand(), versionCommand())
 	return root
 }
 

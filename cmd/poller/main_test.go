@@ -46,7 +46,7 @@ func TestCommands(t *testing.T) {
 	for _, c := range command().Commands() {
 		names = append(names, c.Name())
 	}
-	if got, want := strings.Join(names, " "), "cluster convert diff drain once reload run spool validate version"; got != want {
+	if got, want := strings.Join(names, " "), "cluster convert diff drain move once reload run spool validate version"; got != want {
 		t.Errorf("commands %q, want %q", got, want)
 	}
 }

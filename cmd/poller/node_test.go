@@ -43,6 +43,7 @@ func TestNode(t *testing.T) {
 	if r.code != 0 || !strings.Contains(r.stdout, "this is solo, which may poll") || !strings.Contains(r.stdout, "solo  2      2     2") {
 		t.Errorf("%+v", r)
 	}
+	checkMoves(t, p, admin)
 	if r := poller(t, "reload", "--admin", admin); r.code != 0 {
 		t.Errorf("reload: %+v", r)
 	}
@@ -55,6 +56,32 @@ func TestNode(t *testing.T) {
 	}
 	if code := p.end(); code != 0 {
 		t.Errorf("it ended with %d", code)
+	}
+}
+
+// checkMoves has agents of a cluster of one moved, as far as they can be.
+func checkMoves(t *testing.T, p *running, admin string) {
+	t.Helper()
+	for _, tt := range []struct{ args, says string }{
+		{"--agent one --agent nobody --to solo", "there is no agent nobody in the configuration of node solo"},
+		{"--agent one --to nobody", "there is no node nobody in the cluster that is alive"},
+	} {
+		if r := poller(t, append([]string{"move", "--admin", admin}, strings.Fields(tt.args)...)...); r.code != 1 || !strings.Contains(r.stderr, tt.says) {
+			t.Errorf("move %s: %+v; want %q", tt.args, r, tt.says)
+		}
+	}
+	shows := func() bool {
+		return strings.Contains(poller(t, "cluster", "--admin", admin).stdout, "1 agent is pinned: one to solo\n")
+	}
+	if shows() {
+		t.Error("what could not be moved is pinned")
+	}
+	if r := poller(t, "move", "--admin", admin, "--agent", "one", "--to", "solo"); r.code != 0 || r.stdout != "one is pinned to solo\n" || !shows() {
+		t.Errorf("move: %+v, and what is pinned is shown: %v", r, shows())
+	}
+	p.await(t, "agents moved: a node is to poll them as long as it is there, until they are moved again")
+	if r := poller(t, "move", "--admin", admin, "--agent", "one", "--back"); r.code != 0 || r.stdout != "one is not pinned any more\n" || shows() {
+		t.Errorf("move back: %+v, and what is pinned is shown: %v", r, shows())
 	}
 }
 

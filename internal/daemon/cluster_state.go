@@ -11,13 +11,18 @@ import (
 )
 
 // Where the admin server tells of the cluster, and takes orders for nodes of it: POST, with the order and the name of the node, or none for
-// this one, as query parameters.
+// this one, as query parameters. Where agents are moved: POST, with their names and that of the node, or none if they are to go where they belong
+// by themselves.
 const (
 	ClusterPath = "/cluster"
 	OrderPath   = "/cluster/order"
+	MovePath    = "/cluster/move"
 	// OrderWhat and OrderNode are the parameters.
 	OrderWhat = "what"
 	OrderNode = "node"
+	// MoveAgent is there for each agent, and MoveTo once.
+	MoveAgent = "agent"
+	MoveTo    = "to"
 )
 
 // What nodes can be told to do.
@@ -47,7 +52,9 @@ type ClusterState struct {
 	Leaving int `json:"leaving"`
 	// Waiting says of how many claims each node has not said yet that nobody polls them there.
 	Waiting map[string]int `json:"waiting,omitempty"`
-	Nodes   []NodeState    `json:"nodes"`
+	// Pinned are the agents that people have moved, and to which nodes; those need not be there.
+	Pinned map[string]string `json:"pinned,omitempty"`
+	Nodes  []NodeState       `json:"nodes"`
 }
 
 // NodeState is what a node knows of one of the nodes.
@@ -81,7 +88,7 @@ func (d *Daemon) clusterState(ctx context.Context) (*ClusterState, error) {
 	s := &ClusterState{
 		Cluster: d.present.Load().config.Cluster.Name, Node: v.Self.Name, Size: v.Size, Majority: v.Majority,
 		Polls: v.Leased, Minority: v.Minority, Era: v.Era, Draining: share.Draining,
-		Held: share.Held, Claimed: share.Open, Leaving: share.Parting, Waiting: share.Waiting,
+		Held: share.Held, Claimed: share.Open, Leaving: share.Parting, Waiting: share.Waiting, Pinned: share.Pinned,
 	}
 	for _, m := range v.Members {
 		n := NodeState{
@@ -120,6 +127,15 @@ func (d *Daemon) serveOrder(w http.ResponseWriter, r *http.Request) {
 	if err := d.system.Order(ctx, node, what); err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
+	}
+}
+
+func (d *Daemon) serveMove(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), orderTimeout)
+	defer cancel()
+	query := r.URL.Query()
+	if err := d.system.Move(ctx, query[MoveAgent], query.Get(MoveTo)); err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
 	}
 }
 

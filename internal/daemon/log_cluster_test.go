@@ -159,6 +159,22 @@ var narratedByNodes = []struct {
 		line:  `{"level":"warn","message":"order of another node refused","node":"b","order":"dance","cause":"it is not known"}`,
 	},
 	{
+		name:  "agents are moved",
+		event: actors.Pinned{Agents: []string{"x", "y"}, Node: "b"},
+		line: `{"level":"info","message":"agents moved: a node is to poll them as long as it is there, until they are moved again","node":"b","told_by":"","agents":2,
+			"first_agents":["x","y"]}`,
+	},
+	{
+		name:  "many agents are moved, at another node",
+		event: actors.Pinned{Agents: strings.Split("abcdefghijklmnop", ""), Node: "b", By: "c"},
+		line:  `{"level":"info","node":"b","told_by":"c","agents":16,"first_agents":["a","b","c","d","e","f","g","h","i","j"]}`,
+	},
+	{
+		name:  "agents are moved back",
+		event: actors.Pinned{Agents: []string{"x"}, By: "c"},
+		line:  `{"level":"info","message":"agents moved back: the nodes to which they belong by themselves are to poll them","told_by":"c","agents":1,"first_agents":["x"]}`,
+	},
+	{
 		name:  "a stranger at the port of remoting",
 		event: actors.RemoteRefused{What: "a call that no node makes", Total: 1},
 		line: `{"level":"warn","message":"something that is no node's came to cluster.remote, and was refused: if it was a node, look at its certificate and its version",

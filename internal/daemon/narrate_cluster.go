@@ -79,6 +79,8 @@ func (n *narrator) sharing(now time.Time, event actors.Event) {
 		n.log.WithLevel(n.budgeted(now, zerolog.WarnLevel, e.Agent, msg)).Str("agent", e.Agent).Int("doubled_runs", e.Runs).Msg(msg)
 	case actors.Ordered:
 		n.ordered(e)
+	case actors.Pinned:
+		n.pinned(e)
 	case actors.RemoteRefused:
 		level := thinned(zerolog.WarnLevel, n.thatOften(strings.Map(withoutDigits, e.What)))
 		n.log.WithLevel(level).Str("cause", e.What).Uint64("refused_total", e.Total).
@@ -138,6 +140,16 @@ func (n *narrator) ordered(e actors.Ordered) {
 		return
 	}
 	n.log.Info().Str("node", e.By).Str("order", e.What).Msg("order of another node obeyed")
+}
+
+func (n *narrator) pinned(e actors.Pinned) {
+	if e.Node == "" {
+		n.log.Info().Str("told_by", e.By).Int("agents", len(e.Agents)).Strs("first_agents", first(e.Agents)).
+			Msg("agents moved back: the nodes to which they belong by themselves are to poll them")
+		return
+	}
+	n.log.Info().Str("node", e.Node).Str("told_by", e.By).Int("agents", len(e.Agents)).Strs("first_agents", first(e.Agents)).
+		Msg("agents moved: a node is to poll them as long as it is there, until they are moved again")
 }
 
 func (n *narrator) ignored(level zerolog.Level, kind, version uint32) {

@@ -186,6 +186,7 @@ func TestEventsOfANodeAreMeasured(t *testing.T) {
 		{actors.RemoteRefused{Total: 9}, map[string]string{`poller_cluster_refused_total{port="remote"}`: "1"}},
 		{actors.EnvelopeUnknown{Total: 9}, map[string]string{`poller_cluster_messages_ignored_total{port="remote"}`: "1"}},
 		{actors.Ordered{By: "b", What: "drain"}, map[string]string{}},
+		{actors.Pinned{Agents: []string{"x"}, Node: "b"}, map[string]string{}},
 		{seen(viewOf(true, "a")), map[string]string{}},
 		{actors.ActorRestarted{Actor: "member"}, map[string]string{`poller_actor_restarts_total{actor="member"}`: "1"}},
 	} {

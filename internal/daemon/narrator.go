@@ -125,7 +125,7 @@ func (n *narrator) observe(event actors.Event) {
 		n.cycle(e)
 	case actors.Reloaded, actors.ReloadFailed:
 		n.configuration(now, e)
-	case actors.Adopted, actors.HandedOver, actors.Suspended, actors.Dismissed, actors.Claiming, actors.Ordered, actors.RemoteRefused,
+	case actors.Adopted, actors.HandedOver, actors.Suspended, actors.Dismissed, actors.Claiming, actors.Ordered, actors.Pinned, actors.RemoteRefused,
 		actors.EnvelopeUnknown, actors.Doubled, actors.ClusterChanged:
 		n.sharing(now, e)
 	default:

@@ -324,6 +324,7 @@ func (d *Daemon) ShutdownTimeout() time.Duration { return d.present.Load().confi
 func (d *Daemon) serveAdmin(admin *observe.Admin) {
 	admin.Serve(d.system.Alive, d.board, d.measure.Metrics, map[string]http.HandlerFunc{
 		"POST " + DiffPath: d.serveDiff, "GET " + ClusterPath: d.serveCluster, "POST " + OrderPath: d.serveOrder,
+		"POST " + MovePath: d.serveMove,
 	})
 }
 
