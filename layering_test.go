@@ -50,6 +50,7 @@ var onlyIn = map[string]string{
 	"github.com/knadh/koanf":            "config",
 	"github.com/expr-lang/expr":         "internal/assertion",
 	"github.com/hashicorp/memberlist":   "internal/cluster",
+	"github.com/quic-go/quic-go":        "internal/cluster",
 }
 
 // neverIn says what a program must not link.

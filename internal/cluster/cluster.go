@@ -1,12 +1,14 @@
 // Package cluster knows which nodes of a cluster are alive, and whether this one may poll. It is memberlist, over a transport
-// of our own with mutual TLS, and the beats by which nodes grant each other leases (machine.Lease).
+// of our own with mutual TLS, and the beats by which nodes grant each other leases (machine.Lease). Packets, beats among them, are datagrams of QUIC,
+// so what a line loses holds up nothing; streams are TCP.
 //
 // Guarantees:
 //   - Holds is true only while a majority of the cluster has let this node poll within the lease's term, or if it is to go on in a
 //     minority; it takes no lock, and goes by a clock that goes on whatever happens to the process or, on Linux, the machine, so that one
 //     which stood still or slept finds its lease over. Whoever asks it inline before each run never runs on a lease that is over.
 //   - An era that has ended never holds again.
-//   - Nothing that somebody without a certificate of the cluster's authorities sends is looked at, beyond his handshake.
+//   - Nothing that somebody without a certificate of the cluster's authorities sends is looked at, beyond his handshake. Without TLS, on a loopback
+//     address, anybody who says the cluster's name is a node, by UDP too: QUIC encrypts there, but nobody is verified.
 //   - Nothing blocks for long but Start, Leave and Close, and when Close has returned there is no connection, and no listener, left.
 //     Of memberlist's own goroutines, which nobody can wait for, some end up to two probeIntervals later; they do nothing any more.
 //
@@ -80,7 +82,7 @@ type Config struct {
 	Name string
 	// Node is this node's name, unique in the cluster.
 	Node string
-	// Listen is the ip:port at which this node listens, and others reach it. With port 0 it gets one (Address).
+	// Listen is the ip:port at which this node listens, by TCP and UDP, and others reach it. With port 0 it gets one (Address).
 	Listen string
 	// Remote is the host:port at which others reach its actors.
 	Remote string
@@ -185,8 +187,11 @@ func (c *Cluster) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := t.start(ctx); err != nil {
+		_ = t.Shutdown()
+		return err
+	}
 	c.transport = t
-	t.start(ctx)
 	list, err := memberlist.Create(c.settings())
 	if err != nil {
 		c.transport = nil
@@ -279,13 +284,14 @@ func (c *Cluster) server(id check.TLS) (*tls.Config, error) {
 }
 
 func (c *Cluster) listen(ctx context.Context, server *tls.Config) (*transport, error) {
-	l, err := listen(ctx, c.config.Listen)
+	l, s, err := listen(ctx, c.config.Listen)
 	if err != nil {
 		return nil, err
 	}
 	t := &transport{
 		cluster:  c.config.Name,
 		listener: l,
+		socket:   s,
 		refuse:   c.tell.refused,
 		drop:     c.dropped,
 	}
@@ -313,6 +319,7 @@ func (c *Cluster) settings() *memberlist.Config {
 	s.PushPullInterval = pushPullInterval
 	s.TCPTimeout = streamTimeout
 	s.DeadNodeReclaimTime = reclaimAfter
+	s.UDPBufferSize = mostInDatagram
 	s.EnableCompression = false // the most there is to say fits into a packet anyway
 	d := (*delegate)(c)
 	s.Delegate, s.Events, s.Conflict, s.Alive = d, d, d, d

@@ -100,7 +100,7 @@ type IdentityRead struct{ Err error }
 
 // Counts are what was counted since the start.
 type Counts struct {
-	// Refused is how many connections were.
+	// Refused is how many connections were, by TCP and by UDP.
 	Refused uint64
 	// Dropped is how many packets were not sent.
 	Dropped uint64

@@ -1,11 +1,9 @@
 package cluster
 
 import (
-	"encoding/binary"
+	"context"
 	"errors"
 	"fmt"
-	"io"
-	"sync/atomic"
 	"time"
 )
 
@@ -17,11 +15,9 @@ const (
 	tooOld = 500 * time.Millisecond
 	// dialTimeout is how long a connection may take to come about, on machines that are busy.
 	dialTimeout = time.Second
-	// writeTimeout is how long a packet may take to get into the kernel's buffer.
-	writeTimeout = time.Second
 	// dialAgain is the first delay after a connection failed, maxDialAgain the longest.
 	dialAgain, maxDialAgain = 100 * time.Millisecond, time.Second
-	// peerIdle is how long a connection stays without anything to send.
+	// peerIdle is how long a peer is remembered without anything to send.
 	peerIdle = time.Minute
 )
 
@@ -34,48 +30,18 @@ var (
 
 // packet is one that is to be sent.
 type packet struct {
-	frame []byte
+	body  []byte
 	since time.Time
 }
 
-const frameHead = 4
-
-// frame returns a packet with its length before it.
-func frame(b []byte) []byte {
-	return append(binary.BigEndian.AppendUint32(make([]byte, 0, frameHead+len(b)), uint32(len(b))), b...) //nolint:gosec // bounded by maxPacket
-}
-
-// readPacket returns the next packet. In is what was read already; it comes back with what belongs to packets after this one.
-func readPacket(r io.Reader, in []byte) (packet, rest []byte, err error) {
-	for {
-		if len(in) >= frameHead {
-			size := int(binary.BigEndian.Uint32(in))
-			if size > maxPacket {
-				return nil, in, errTooLarge
-			}
-			if end := frameHead + size; len(in) >= end {
-				packet = append(packet, in[frameHead:end]...) // a copy: memberlist keeps it
-				return packet, in[:copy(in, in[end:])], nil
-			} else if cap(in) < end {
-				in = append(make([]byte, 0, end), in...)
-			}
-		}
-		n, err := r.Read(in[len(in):cap(in)])
-		if in = in[:len(in)+n]; err != nil {
-			return nil, in, err
-		}
-	}
-}
-
-// peer sends packets to an address. Its goroutine has the connection; it ends when nothing was to be sent for a while.
+// peer sends packets to an address. Its goroutine connects if there is no link; it ends when nothing was to be sent for a while.
 type peer struct {
 	t       *transport
 	address string
 	queue   chan packet
 
-	// conn is nil if there is none, or over if it has ended.
-	conn  *conn
-	ended *atomic.Bool
+	// dialed ends the handshake that is under way, because there is a link. Nil if there is none; t.mu is for it.
+	dialed func()
 	// notBefore is when to connect next, and delay how long to wait if that fails.
 	notBefore time.Time
 	delay     time.Duration
@@ -101,7 +67,6 @@ func (p *peer) put(pkt packet) {
 func (p *peer) run() {
 	idle := time.NewTimer(peerIdle)
 	defer idle.Stop()
-	defer p.hangUp()
 	for {
 		select {
 		case <-p.t.ctx.Done():
@@ -129,44 +94,46 @@ func (p *peer) retire() bool {
 }
 
 func (p *peer) send(pkt packet) {
-	if p.conn != nil && p.ended.Load() {
-		p.hangUp() // the peer did, when nothing was on its way
+	l := p.t.newest(p.address)
+	if l == nil {
+		if l = p.connect(); l == nil {
+			p.dropAll(1)
+			return
+		}
 	}
-	if p.conn == nil && !p.connect() {
-		p.dropAll(1)
-		return
-	}
-	now := time.Now()
-	if now.Sub(pkt.since) > tooOld {
+	if time.Since(pkt.since) > tooOld {
 		p.t.drop(p.address, errOld, 1)
 		return
 	}
-	_ = p.conn.SetWriteDeadline(now.Add(writeTimeout))
-	if _, err := p.conn.Write(pkt.frame); err != nil {
-		p.hangUp()
-		p.fail(err)
-		p.dropAll(1)
+	if err := p.t.send(p.address, l, pkt.body); err != nil {
+		p.t.drop(p.address, unreached(err), 1) // the next goes by another link
 	}
 }
 
-// connect makes a connection, if it is time to.
-func (p *peer) connect() bool {
+// connect returns a link, if it is time to make one, or there is one meanwhile.
+func (p *peer) connect() *link {
 	if time.Now().Before(p.notBefore) {
-		return false
+		return nil
 	}
-	c, err := p.t.dial(p.address, forPackets, dialTimeout)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(p.t.ctx, dialTimeout)
+	defer cancel()
+	p.dialing(cancel)
+	l, err := p.t.dialLink(ctx, p.address)
+	p.dialing(nil)
+	if err == nil {
+		p.t.wg.Go(func() { p.t.serve(l) })
+	} else if l = p.t.newest(p.address); l == nil { // he has not connected to us either
 		p.fail(err)
-		return false
+		return nil
 	}
-	ended := new(atomic.Bool)
-	p.t.wg.Go(func() {
-		// The other side never says anything on it. So this returns when it is over.
-		_, _ = c.Read(make([]byte, 1))
-		ended.Store(true)
-	})
-	p.conn, p.ended, p.delay, p.err = c, ended, 0, nil
-	return true
+	p.delay, p.err = 0, nil
+	return l
+}
+
+func (p *peer) dialing(cancel func()) {
+	p.t.mu.Lock()
+	defer p.t.mu.Unlock()
+	p.dialed = cancel
 }
 
 // fail delays the next connection.
@@ -189,12 +156,5 @@ func (p *peer) dropAll(more int) {
 			p.t.drop(p.address, err, more)
 			return
 		}
-	}
-}
-
-func (p *peer) hangUp() {
-	if p.conn != nil {
-		_ = p.conn.Close()
-		p.conn = nil
 	}
 }

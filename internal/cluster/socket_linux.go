@@ -9,7 +9,7 @@ import (
 
 const (
 	// resendAfter is how long the kernel waits at least before it sends again what was not acknowledged, in place of 200 ms: nodes are near
-	// each other, and a beat that comes late is as good as lost. Kernels before 6.11 know of no such option.
+	// each other, and somebody waits for what they ask each other. Kernels before 6.11 know of no such option.
 	resendAfter = 60 * time.Millisecond
 	// longestResend bounds how long it waits after many losses, in place of two minutes. Kernels before 6.15 don't have it.
 	longestResend = time.Second

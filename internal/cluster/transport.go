@@ -1,34 +1,34 @@
 package cluster
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
-	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+	"github.com/quic-go/quic-go"
 )
 
 // What bounds the transport.
 const (
 	// acceptTimeout is how long somebody who connects may take to show that he is a node of the cluster.
 	acceptTimeout = 2 * time.Second
-	// mostUnknown bounds how many do so at the same time: handshakes cost, and anybody may begin one.
+	// mostUnknown bounds how many do so at the same time, over TCP and again over UDP: handshakes cost, and anybody may begin one.
 	mostUnknown = 64
-	// packetsIdle is how long a connection for packets may be without any. Beats come four times a second.
-	packetsIdle = time.Minute
-	// unackedFor is for how long the kernel tries to send what nobody acknowledges: two leases' terms. It is of no use then, but a line that
-	// loses much may do better soon, and to connect anew takes more packets.
+	// unackedFor is for how long a connection stays on which nothing comes any more from the other side, and for how long TCP tries to send what
+	// nobody acknowledges: two leases' terms. It is of no use then, but a line that loses much may do better soon, and to connect anew
+	// takes more packets.
 	unackedFor = 2 * term
 	// maxPacket bounds a packet. memberlist's are far smaller, and so are beats.
 	maxPacket = 64 << 10
@@ -43,11 +43,12 @@ const (
 	otherCluster byte = 'o'
 )
 
-// transport carries what memberlist says: packets over one connection to each peer, and streams over one each, all of them
-// TLS with certificates on both sides, or plaintext. Nothing that a stranger sends gets to memberlist.
+// transport carries what memberlist says: packets as datagrams of QUIC, and streams over one TCP connection each, all of them with
+// certificates on both sides, or open to anybody. Nothing that a stranger sends gets to memberlist.
 type transport struct {
 	cluster  string
 	listener *net.TCPListener
+	socket   *net.UDPConn // at the listener's address
 	identity atomic.Pointer[identity]
 	// refuse is told of strangers, drop of packets that are not sent to an address, for a reason.
 	refuse func(address net.Addr, reason string)
@@ -55,7 +56,11 @@ type transport struct {
 
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	unknown chan struct{} // has a place for each who has not shown that he is a node
+	unknown chan struct{} // has a place for each who has connected by TCP and not shown that he is a node
+	callers chan struct{} // the same for UDP
+
+	quic *quic.Transport
+	open tls.Certificate // what a node without an identity shows, for QUIC has no other way
 
 	ctx  context.Context // ends with the transport
 	stop context.CancelFunc
@@ -64,10 +69,11 @@ type transport struct {
 	mu    sync.Mutex
 	peers map[string]*peer
 	conns map[*conn]struct{}
+	links map[string][]*link // the newest last
 }
 
 // identity is what a node shows of itself: the configurations for those who connect to it, and for connecting to a host; nil
-// means plaintext.
+// means that there is none, and nobody is verified.
 type identity struct {
 	server *tls.Config
 	client func(host string) (*tls.Config, error)
@@ -76,14 +82,20 @@ type identity struct {
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
 // start has the transport listen to those who connect.
-func (t *transport) start(ctx context.Context) {
+func (t *transport) start(ctx context.Context) error {
 	t.packets = make(chan *memberlist.Packet)
 	t.streams = make(chan net.Conn)
 	t.unknown = make(chan struct{}, mostUnknown)
+	t.callers = make(chan struct{}, mostUnknown)
 	t.peers = make(map[string]*peer)
 	t.conns = make(map[*conn]struct{})
+	t.links = make(map[string][]*link)
 	t.ctx, t.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if err := t.startPackets(); err != nil {
+		return err
+	}
 	t.wg.Go(t.accept)
+	return nil
 }
 
 // conn is a connection that the transport closes when it ends.
@@ -112,7 +124,7 @@ func (t *transport) own(raw net.Conn) (*conn, error) {
 	return c, nil
 }
 
-// Hasten sets the options of a connection between two nodes: what is lost is sent again soon.
+// Hasten sets the options of a TCP connection between two nodes: what is lost is sent again soon.
 func Hasten(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetNoDelay(true) // Go's default, and too much depends on it
@@ -149,16 +161,12 @@ func (t *transport) accept() {
 // admit finds out who connects, and serves nodes of the cluster. It gives back the place in t.unknown.
 func (t *transport) admit(tcp *net.TCPConn) {
 	Hasten(tcp)
-	c, kind, err := t.greet(tcp)
+	c, err := t.letIn(tcp)
 	<-t.unknown
 	if err != nil {
 		if t.ctx.Err() == nil {
 			t.refuse(tcp.RemoteAddr(), err.Error())
 		}
-		return
-	}
-	if kind == forPackets {
-		t.receive(c)
 		return
 	}
 	select {
@@ -168,15 +176,14 @@ func (t *transport) admit(tcp *net.TCPConn) {
 	}
 }
 
-// greet lets a node of the cluster in, and says what it connects for. An error says why somebody is refused; the connection is closed then.
-func (t *transport) greet(tcp *net.TCPConn) (c *conn, kind byte, err error) {
+// letIn lets a node of the cluster in. An error says why somebody is refused; the connection is closed then.
+func (t *transport) letIn(tcp *net.TCPConn) (c *conn, err error) {
 	raw := net.Conn(tcp)
-	config := t.identity.Load().server
-	if config != nil {
+	if config := t.identity.Load().server; config != nil {
 		raw = tls.Server(tcp, config)
 	}
 	if c, err = t.own(raw); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -186,77 +193,59 @@ func (t *transport) greet(tcp *net.TCPConn) (c *conn, kind byte, err error) {
 	_ = c.SetDeadline(time.Now().Add(acceptTimeout))
 	if secure, ok := raw.(*tls.Conn); ok {
 		if err := secure.HandshakeContext(t.ctx); err != nil {
-			return c, 0, strange(err)
+			return c, strange(err)
 		}
 	}
-	var head [2]byte
-	if _, err := io.ReadFull(c, head[:]); err != nil {
-		return c, 0, strange(err)
-	}
-	kind = head[0]
-	switch {
-	case kind == 0x16 && config == nil:
-		return c, 0, errors.New("it speaks TLS, and this node is configured for plaintext: configure all nodes alike")
-	case kind != forPackets && kind != forStream:
-		return c, 0, errors.New("it does not speak the cluster's language: another program, or a node of another version")
-	}
-	name := make([]byte, head[1])
-	if _, err := io.ReadFull(c, name); err != nil {
-		return c, 0, strange(err)
-	}
-	if string(name) != t.cluster {
-		_, _ = c.Write([]byte{otherCluster})
-		return c, 0, fmt.Errorf("it is a node of the cluster %q, and this is one of %q: one of them has the wrong name or seeds", name, t.cluster)
-	}
-	if _, err := c.Write([]byte{welcome}); err != nil {
-		return c, 0, strange(err)
+	if err := t.greet(c, forStream); err != nil {
+		return c, err
 	}
 	_ = c.SetDeadline(time.Time{})
-	return c, kind, nil
+	return c, nil
 }
 
-// strange says what is wrong with somebody who does not get to say that he is a node.
-func strange(err error) error {
-	var plain tls.RecordHeaderError
-	var unknown x509.UnknownAuthorityError
-	var invalid x509.CertificateInvalidError
-	var net net.Error
+// greet hears who has connected, and welcomes a node of the cluster that wants what connections of this kind are for.
+func (t *transport) greet(with io.ReadWriter, kind byte) error {
+	var head [2]byte
+	if _, err := io.ReadFull(with, head[:]); err != nil {
+		return strange(err)
+	}
 	switch {
-	case errors.As(err, &plain):
-		return errors.New("it does not speak TLS: another program, or a node that is configured for plaintext")
-	case errors.As(err, &unknown):
-		return fmt.Errorf("its certificate is not of the cluster's authorities (ca_file): issue it one that is: %w", err)
-	case errors.As(err, &invalid):
-		return fmt.Errorf("its certificate is not valid: issue it another one: %w", err)
-	case errors.As(err, &net) && net.Timeout():
-		return fmt.Errorf("it did not show within %v that it is a node", acceptTimeout)
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("it hung up before it showed that it is a node")
+	case head[0] == 0x16 && kind == forStream && t.identity.Load().server == nil:
+		return errors.New("it speaks TLS, and this node is configured for plaintext: configure all nodes alike")
+	case head[0] != kind:
+		return errors.New("it does not speak the cluster's language: another program, or a node of another version")
 	}
-	return fmt.Errorf("it could not show that it is a node: %w", err)
+	name := make([]byte, head[1])
+	if _, err := io.ReadFull(with, name); err != nil {
+		return strange(err)
+	}
+	if string(name) != t.cluster {
+		_, _ = with.Write([]byte{otherCluster})
+		return fmt.Errorf("it is a node of the cluster %q, and this is one of %q: one of them has the wrong name or seeds", name, t.cluster)
+	}
+	if _, err := with.Write([]byte{welcome}); err != nil {
+		return strange(err)
+	}
+	return nil
 }
 
-// receive hands the packets of a connection to memberlist, until it ends.
-func (t *transport) receive(c *conn) {
-	defer func() { _ = c.Close() }()
-	// A beat is one read.
-	in := make([]byte, 0, 4<<10)
-	for {
-		_ = c.SetReadDeadline(time.Now().Add(packetsIdle))
-		var packet []byte
-		var err error
-		if packet, in, err = readPacket(c, in); err != nil {
-			if errors.Is(err, errTooLarge) {
-				t.refuse(c.RemoteAddr(), err.Error())
-			}
-			return
-		}
-		select {
-		case t.packets <- &memberlist.Packet{Buf: packet, From: c.RemoteAddr(), Timestamp: time.Now()}:
-		case <-t.ctx.Done():
-			return
-		}
+// introduce says who we are and what for we have connected, and waits to be welcomed.
+func (t *transport) introduce(to io.ReadWriter, kind byte) error {
+	head := []byte{kind, byte(len(t.cluster))} //nolint:gosec // at most 255
+	if _, err := to.Write(append(head, t.cluster...)); err != nil {
+		return err
 	}
+	var answer [1]byte
+	if _, err := io.ReadFull(to, answer[:]); err != nil {
+		return err
+	}
+	switch answer[0] {
+	case welcome:
+		return nil
+	case otherCluster:
+		return fmt.Errorf("it is not a node of the cluster %q: check the clusters' names and the seeds", t.cluster)
+	}
+	return errors.New("it does not speak the cluster's language: another program, or a node of another version")
 }
 
 func (t *transport) address() *net.TCPAddr { return t.listener.Addr().(*net.TCPAddr) }
@@ -292,7 +281,7 @@ func (t *transport) WriteToAddress(b []byte, to memberlist.Address) (time.Time, 
 		t.peers[to.Addr] = p
 		t.wg.Go(p.run)
 	}
-	p.put(packet{frame(b), now})
+	p.put(packet{bytes.Clone(b), now})
 	return now, nil
 }
 
@@ -303,11 +292,11 @@ func (t *transport) DialTimeout(address string, timeout time.Duration) (net.Conn
 
 // DialAddressTimeout connects for a stream.
 func (t *transport) DialAddressTimeout(to memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	return t.dial(to.Addr, forStream, timeout)
+	return t.dial(to.Addr, timeout)
 }
 
 // dial connects, and lets the other side find out who we are. The timeout is for all of that. Errors don't name the address.
-func (t *transport) dial(address string, kind byte, timeout time.Duration) (_ *conn, err error) {
+func (t *transport) dial(address string, timeout time.Duration) (_ *conn, err error) {
 	ctx, cancel := context.WithTimeout(t.ctx, timeout)
 	defer cancel()
 	host, _, err := net.SplitHostPort(address)
@@ -342,46 +331,11 @@ func (t *transport) dial(address string, kind byte, timeout time.Duration) (_ *c
 			return nil, unfriendly(err)
 		}
 	}
-	head := []byte{kind, byte(len(t.cluster))} //nolint:gosec // at most 255
-	if _, err := c.Write(append(head, t.cluster...)); err != nil {
+	if err := t.introduce(c, forStream); err != nil {
 		return nil, unfriendly(err)
-	}
-	var answer [1]byte
-	if _, err := io.ReadFull(c, answer[:]); err != nil {
-		return nil, unfriendly(err)
-	}
-	switch answer[0] {
-	case welcome:
-	case otherCluster:
-		return nil, fmt.Errorf("it is not a node of the cluster %q: check the clusters' names and the seeds", t.cluster)
-	default:
-		return nil, errors.New("it does not speak the cluster's language: another program, or a node of another version")
 	}
 	_ = c.SetDeadline(time.Time{})
 	return c, nil
-}
-
-// unfriendly says what went wrong with a host to which we connected.
-func unfriendly(err error) error {
-	var op *net.OpError
-	var plain tls.RecordHeaderError
-	var verification *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &plain):
-		return errors.New("it does not speak TLS: another program, or a node that is configured for plaintext")
-	case errors.As(err, &verification):
-		return fmt.Errorf("its certificate is not accepted: it has to be of the cluster's authorities (ca_file), "+
-			"and for the address or server_name: %w", verification.Err)
-	case errors.As(err, &op) && op.Op == "remote error": // an alert
-		return fmt.Errorf("it does not accept our certificate, which has to be of the authorities it goes by: %w", err)
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET):
-		return errors.New("it hung up without a word: is it a node of this cluster, with TLS configured as here?")
-	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
-		return errors.New("it did not answer in time: does it run, and does nothing on the way drop what is sent to it?")
-	case op != nil:
-		return op.Err // without addresses: our port is another one each time
-	}
-	return err
 }
 
 // PacketCh has the packets that have come.
@@ -393,10 +347,14 @@ func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 // hangUp closes all connections. Who needs one makes a new one.
 func (t *transport) hangUp() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	for c := range t.conns {
 		_ = c.Conn.Close()
 		delete(t.conns, c)
+	}
+	links := slices.Concat(slices.Collect(maps.Values(t.links))...)
+	t.mu.Unlock()
+	for _, l := range links {
+		l.close()
 	}
 }
 
@@ -404,7 +362,9 @@ func (t *transport) hangUp() {
 func (t *transport) Shutdown() error {
 	t.stop()
 	err := t.listener.Close()
-	t.hangUp()
+	t.hangUp() // tells the others that connections for packets are over, too
+	_ = t.quic.Close()
+	err = cmp.Or(err, t.socket.Close())
 	t.wg.Wait()
 	if errors.Is(err, net.ErrClosed) {
 		return nil
@@ -412,18 +372,30 @@ func (t *transport) Shutdown() error {
 	return err
 }
 
-// listen listens at host:port, which has to be one at which others reach us.
-func listen(ctx context.Context, address string) (*net.TCPListener, error) {
+// samePorts bounds how often a port that TCP has free is tried for UDP.
+const samePorts = 10
+
+// listen listens at host:port by TCP and UDP. It has to be one at which others reach us.
+func listen(ctx context.Context, address string) (*net.TCPListener, *net.UDPConn, error) {
 	host, port, err := net.SplitHostPort(address)
 	ip := net.ParseIP(host)
 	number, wrong := strconv.ParseUint(port, 10, 16)
 	if err = cmp.Or(err, wrong); err != nil || ip == nil || ip.IsUnspecified() {
-		return nil, fmt.Errorf("cluster: listen on %q: it has to be an IP address at which the other nodes reach this one, and a port, "+
+		return nil, nil, fmt.Errorf("cluster: listen on %q: it has to be an IP address at which the other nodes reach this one, and a port, "+
 			"such as 10.0.0.1:7946", address)
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(ip.String(), strconv.FormatUint(number, 10)))
-	if err != nil {
-		return nil, fmt.Errorf("cluster: listen on %s: %w: choose an address of this machine, and a port that nothing else has", address, err)
+	for tries := 1; ; tries++ {
+		tcp, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(ip.String(), strconv.FormatUint(number, 10)))
+		if err != nil {
+			return nil, nil, fmt.Errorf("cluster: listen on %s: %w: choose an address of this machine, and a port that nothing else has", address, err)
+		}
+		udp, err := new(net.ListenConfig).ListenPacket(ctx, "udp", tcp.Addr().String())
+		if err == nil {
+			return tcp.(*net.TCPListener), udp.(*net.UDPConn), nil
+		}
+		_ = tcp.Close()
+		if number != 0 || tries == samePorts {
+			return nil, nil, fmt.Errorf("cluster: listen on %s by UDP: %w: choose a port that nothing else has, neither by TCP nor by UDP", address, err)
+		}
 	}
-	return l.(*net.TCPListener), nil
 }

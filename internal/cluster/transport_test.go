@@ -1,18 +1,13 @@
 package cluster
 
 import (
-	"bytes"
-	"context"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/tlsid"
@@ -34,17 +29,27 @@ type carrier struct {
 // carry starts a transport with an identity; without one it is plaintext.
 func carry(t *testing.T, id check.TLS) *carrier {
 	t.Helper()
-	l, err := listen(t.Context(), "127.0.0.1:0")
+	return carryAt(t, "127.0.0.1:0", id)
+}
+
+func carryAt(t *testing.T, at string, id check.TLS) *carrier {
+	t.Helper()
+	l, s, err := listen(t.Context(), at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := tlsid.Server(id)
+	return carryOn(t, l, s, id)
+}
+
+func carryOn(t *testing.T, l *net.TCPListener, s *net.UDPConn, id check.TLS) *carrier {
+	t.Helper()
+	server, err := tlsid.ServerFiles(id.CertFile, id.KeyFile, id.CAFile, func(err error) { t.Errorf("files were read again: %v", err) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &carrier{refused: make(chan string, 1000), dropped: make(chan error, 10_000)}
 	c.transport = &transport{
-		cluster: clusterName, listener: l,
+		cluster: clusterName, listener: l, socket: s,
 		refuse: func(_ net.Addr, reason string) { c.refused <- reason },
 		drop: func(_ string, err error, packets int) {
 			for range packets {
@@ -53,7 +58,9 @@ func carry(t *testing.T, id check.TLS) *carrier {
 		},
 	}
 	c.identity.Store(&identity{server, func(host string) (*tls.Config, error) { return tlsid.Client(id, host) }})
-	c.start(t.Context())
+	if err := c.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := c.Shutdown(); err != nil {
 			t.Error(err)
@@ -80,6 +87,8 @@ func (c *carrier) tells(t *testing.T, words string) {
 	t.Helper()
 	if got := wait(t, "refusal", c.refused); !strings.Contains(got, words) {
 		t.Errorf("refused: %s; want in it: %s", got, words)
+	} else if strings.Contains(got, "CRYPTO_ERROR") {
+		t.Errorf("refused in words of QUIC: %s", got)
 	}
 }
 
@@ -87,74 +96,6 @@ func mutual(t *testing.T) (ca *tlsidtest.CA, id check.TLS) {
 	t.Helper()
 	ca = tlsidtest.NewCA(t)
 	return ca, ca.Issue(t, "node")
-}
-
-// TestPackets: they come, in order, whole, over one connection.
-func TestPackets(t *testing.T) {
-	t.Parallel()
-	_, id := mutual(t)
-	for name, id := range map[string]check.TLS{"mtls": id, "plaintext": {}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			a, b := carry(t, id), carry(t, id)
-			var from net.Addr
-			for _, size := range []int{1, 0, 1400, 5000, maxPacket, 3} {
-				sent := bytes.Repeat([]byte{byte(size)}, size)
-				if _, err := a.WriteTo(sent, b.at()); err != nil {
-					t.Fatal(err)
-				}
-				got := wait(t, "packet", b.packets)
-				if !bytes.Equal(got.Buf, sent) {
-					t.Errorf("got %d bytes, want %d", len(got.Buf), size)
-				}
-				if from != nil && from.String() != got.From.String() {
-					t.Errorf("from %s, and before from %s", got.From, from)
-				}
-				from = got.From
-			}
-			if _, err := a.WriteTo(make([]byte, maxPacket+1), b.at()); !errors.Is(err, errTooLarge) {
-				t.Errorf("too large: %v", err)
-			}
-		})
-	}
-}
-
-// TestManyPackets: several that come in one read, or in parts, are told apart.
-func TestManyPackets(t *testing.T) {
-	t.Parallel()
-	var all []byte
-	for i := range 300 {
-		all = append(all, frame(bytes.Repeat([]byte{byte(i)}, i*7))...)
-	}
-	for _, most := range []int{1, 3, 1000, 100_000} {
-		r := &slow{all, most}
-		in := make([]byte, 0, 64)
-		for i := range 300 {
-			var got []byte
-			var err error
-			if got, in, err = readPacket(r, in); err != nil || !bytes.Equal(got, bytes.Repeat([]byte{byte(i)}, i*7)) {
-				t.Fatalf("reads of %d: packet %d: %d bytes, %v", most, i, len(got), err)
-			}
-		}
-		if _, _, err := readPacket(r, in); !errors.Is(err, io.EOF) {
-			t.Errorf("at the end: %v", err)
-		}
-	}
-}
-
-// slow gives so many bytes at a time.
-type slow struct {
-	left []byte
-	most int
-}
-
-func (s *slow) Read(b []byte) (int, error) {
-	if len(s.left) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(b[:min(len(b), s.most)], s.left)
-	s.left = s.left[n:]
-	return n, nil
 }
 
 // TestStreams: they go both ways, and end with the transport.
@@ -227,21 +168,32 @@ func TestStrangers(t *testing.T) {
 	past := time.Now().AddDate(-1, 0, 0)
 	expired := ca.Issue(t, "node", tlsidtest.Valid(past, past.AddDate(0, 1, 0)))
 	elsewhere := ca.Issue(t, "node", tlsidtest.Hosts("10.0.0.1"))
+	noName := check.TLS{Mode: check.TLSServer, CAFile: ca.File}
+	const (
+		notAccepted = "its certificate is not accepted"
+		notShown    = "could not show that it is a node"
+		ofAnother   = `it is not a node of the cluster "other"`
+		isAnother   = `it is a node of the cluster "other", and this is one of "test"`
+	)
 	for name, test := range map[string]struct {
 		server, client check.TLS
 		cluster        string
-		want           string // of what the client is told
-		refused        string
+		// What the client and the server are told by TCP, and by UDP.
+		want, refused, wantUDP, refusedUDP string
 	}{
-		"plaintext to TLS":      {id, check.TLS{}, clusterName, "", "it does not speak TLS"},
-		"TLS to plaintext":      {check.TLS{}, id, clusterName, "", "it speaks TLS, and this node is configured for plaintext"},
-		"no certificate":        {id, check.TLS{Mode: check.TLSServer, CAFile: ca.File}, clusterName, "", "didn't provide a certificate"},
-		"another authority":     {id, stranger, clusterName, "", "not of the cluster's authorities"},
-		"we are strangers":      {id, trusts, clusterName, "its certificate is not accepted", "could not show that it is a node"},
-		"expired":               {id, expired, clusterName, "", "its certificate is not valid"},
-		"for another address":   {elsewhere, id, clusterName, "its certificate is not accepted", "could not show that it is a node"},
-		"another cluster":       {id, id, "other", `it is not a node of the cluster "other"`, `it is a node of the cluster "other", and this is one of "test"`},
-		"another plain cluster": {check.TLS{}, check.TLS{}, "other", `it is not a node of the cluster "other"`, `it is a node of the cluster "other"`},
+		"plaintext to TLS": {id, check.TLS{}, clusterName, "", "it does not speak TLS", "it does not accept our certificate", "didn't provide a certificate"},
+		"TLS to plaintext": {check.TLS{}, id, clusterName, "", "it speaks TLS, and this node is configured for plaintext", notAccepted, notShown},
+		"no certificate":   {id, noName, clusterName, "", "didn't provide a certificate", "it does not accept our certificate", "didn't provide a certificate"},
+		"another authority": {
+			id, stranger, clusterName, "", "not of the cluster's authorities", "it does not accept our certificate", "not of the cluster's authorities",
+		},
+		"we are strangers":    {id, trusts, clusterName, notAccepted, notShown, notAccepted, notShown},
+		"expired":             {id, expired, clusterName, "", "its certificate is not valid", "it does not accept our certificate", "its certificate is not valid"},
+		"for another address": {elsewhere, id, clusterName, notAccepted, notShown, notAccepted, notShown},
+		"another cluster":     {id, id, "other", ofAnother, isAnother, "it is not a node of ", isAnother},
+		"another plain cluster": {
+			check.TLS{}, check.TLS{}, "other", ofAnother, isAnother, "it is not a node of ", isAnother,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -263,9 +215,18 @@ func TestStrangers(t *testing.T) {
 				t.Errorf("connecting: %v; want in it: %s", err, test.want)
 			}
 			b.tells(t, test.refused)
+			if _, err := a.dialLink(t.Context(), b.at()); err == nil || !strings.Contains(err.Error(), test.wantUDP) {
+				t.Errorf("connecting by UDP: %v; want in it: %s", err, test.wantUDP)
+			}
+			b.tells(t, test.refusedUDP)
+			if l := b.newest(a.at()); l != nil {
+				t.Error("there is a connection for packets")
+			}
 			select {
 			case s := <-b.streams:
 				t.Errorf("a stream from %s", s.RemoteAddr())
+			case p := <-b.packets:
+				t.Errorf("a packet from %s", p.From)
 			default:
 			}
 		})
@@ -275,9 +236,10 @@ func TestStrangers(t *testing.T) {
 func TestBabble(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ say, refused string }{
+		"packets": {"p\x04" + clusterName, "does not speak the cluster's language"},
 		"http":    {"GET / HTTP/1.1\r\n\r\n", "does not speak the cluster's language"},
 		"nothing": {"", "did not show within 2s that it is a node"},
-		"half":    {"p\x04te", "did not show within 2s that it is a node"},
+		"half":    {"s\x04te", "did not show within 2s that it is a node"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -290,24 +252,12 @@ func TestBabble(t *testing.T) {
 	t.Run("hangs up", func(t *testing.T) {
 		t.Parallel()
 		c := carry(t, check.TLS{})
-		_ = c.dialRaw(t, "p").Close()
+		_ = c.dialRaw(t, "s").Close()
 		c.tells(t, "hung up before it showed that it is a node")
 	})
 }
 
-const hello = "p\x04" + clusterName
-
-// TestOversize: a packet that is too large ends the connection, before it is read.
-func TestOversize(t *testing.T) {
-	t.Parallel()
-	c := carry(t, check.TLS{})
-	conn := c.dialRaw(t, hello+string(frame([]byte("x")))+string(binary.BigEndian.AppendUint32(nil, maxPacket+1)))
-	if got := wait(t, "packet", c.packets); string(got.Buf) != "x" {
-		t.Errorf("got %q", got.Buf)
-	}
-	hangsUp(t, conn)
-	c.tells(t, "more than 65536 bytes")
-}
+const hello = "s\x04" + clusterName
 
 // TestManyUnknown: those who connect and say nothing don't take all there is; when they are gone others get in.
 func TestManyUnknown(t *testing.T) {
@@ -322,173 +272,12 @@ func TestManyUnknown(t *testing.T) {
 		<-c.unknown
 	}
 	for range mostUnknown + 1 { // those who get in take no place
-		c.dialRaw(t, hello+string(frame([]byte("x"))))
-		wait(t, "packet", c.packets)
+		c.dialRaw(t, hello)
+		wait(t, "stream", c.streams)
 	}
 	for range mostUnknown + 1 { // and those who are refused give theirs back
 		hangsUp(t, c.dialRaw(t, "nonsense"))
 		c.tells(t, "does not speak the cluster's language")
-	}
-}
-
-// TestQueue: to write never blocks, and what waits is bounded; the oldest go.
-func TestQueue(t *testing.T) {
-	t.Parallel()
-	// Somebody who takes connections, and says nothing.
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	c := carry(t, check.TLS{})
-	const more = 100
-	for range mostQueued + more + 1 {
-		if _, err := c.WriteTo([]byte("x"), l.Addr().String()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	full, failed := 0, 0
-	for range mostQueued + more + 1 { // in the end all of them are dropped
-		switch err := wait(t, "drop", c.dropped); {
-		case errors.Is(err, errFull):
-			full++
-		case strings.Contains(err.Error(), "did not answer in time"):
-			failed++
-		default:
-			t.Errorf("dropped: %v", err)
-		}
-	}
-	if full < more || full > more+1 { // one may be on its way already
-		t.Errorf("%d were dropped for others, and %d with the connection", full, failed)
-	}
-}
-
-// TestOldPackets: what has waited for too long is not sent.
-func TestOldPackets(t *testing.T) {
-	t.Parallel()
-	a, b := carry(t, check.TLS{}), carry(t, check.TLS{})
-	p := &peer{t: a.transport, address: b.at()}
-	p.send(packet{frame([]byte("old")), time.Now().Add(-tooOld - time.Second)})
-	if err := wait(t, "drop", a.dropped); !errors.Is(err, errOld) {
-		t.Errorf("dropped: %v", err)
-	}
-	p.send(packet{frame([]byte("new")), time.Now()})
-	if got := wait(t, "packet", b.packets); string(got.Buf) != "new" {
-		t.Errorf("got %q", got.Buf)
-	}
-}
-
-// TestRetire: a peer to which nothing is sent goes, unless there is something again at that moment; the next packet makes another.
-func TestRetire(t *testing.T) {
-	t.Parallel()
-	a, b := carry(t, check.TLS{}), carry(t, check.TLS{})
-	p := &peer{t: a.transport, address: b.at(), queue: make(chan packet, mostQueued)}
-	a.peers[b.at()] = p
-	if _, err := a.WriteTo([]byte("x"), b.at()); err != nil {
-		t.Fatal(err)
-	}
-	if p.retire() {
-		t.Error("it goes though there is something to send")
-	}
-	<-p.queue
-	if !p.retire() {
-		t.Error("it stays though there is nothing to send")
-	}
-	if _, err := a.WriteTo([]byte("y"), b.at()); err != nil {
-		t.Fatal(err)
-	}
-	if got := wait(t, "packet", b.packets); string(got.Buf) != "y" || len(p.queue) != 0 {
-		t.Errorf("got %q", got.Buf)
-	}
-}
-
-// TestPeerReturns: after a peer's end and return packets get there again; each attempt in between is delayed.
-func TestPeerReturns(t *testing.T) {
-	t.Parallel()
-	a, b := carry(t, check.TLS{}), carry(t, check.TLS{})
-	if _, err := a.WriteTo([]byte("1"), b.at()); err != nil {
-		t.Fatal(err)
-	}
-	wait(t, "packet", b.packets)
-	at := b.at()
-	if err := b.Shutdown(); err != nil {
-		t.Fatal(err)
-	}
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for range 20 {
-		_, _ = a.WriteTo([]byte("lost"), at)
-		<-tick.C
-	}
-	if err := wait(t, "drop", a.dropped); err == nil {
-		t.Error("dropped without a reason")
-	}
-	l, err := listen(t.Context(), at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again := &transport{cluster: clusterName, listener: l}
-	again.identity.Store(&identity{})
-	again.start(t.Context())
-	defer func() { _ = again.Shutdown() }()
-	ctx, cancel := context.WithTimeout(t.Context(), long)
-	defer cancel()
-	for {
-		_, _ = a.WriteTo([]byte("2"), at)
-		select {
-		case got := <-again.packets:
-			if string(got.Buf) != "2" { // what was sent while it was away is gone
-				continue
-			}
-			return
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatal("no packet comes")
-		}
-	}
-}
-
-// TestEnded: once a connection is known to have ended, the next packet goes over another, and none is lost.
-func TestEnded(t *testing.T) {
-	t.Parallel()
-	a, b := carry(t, check.TLS{}), carry(t, check.TLS{})
-	p := &peer{t: a.transport, address: b.at()}
-	for i := range byte(3) {
-		p.send(packet{frame([]byte{i}), time.Now()})
-		if got := wait(t, "packet", b.packets); got.Buf[0] != i {
-			t.Errorf("got %v, want %d", got.Buf, i)
-		}
-		b.hangUp()
-		for tick := time.NewTicker(time.Millisecond); !p.ended.Load(); {
-			wait(t, "tick", tick.C)
-		}
-	}
-}
-
-// TestHangUp: all connections are made anew.
-func TestHangUp(t *testing.T) {
-	t.Parallel()
-	a, b := carry(t, check.TLS{}), carry(t, check.TLS{})
-	var from net.Addr
-	for i := range 3 {
-		var got *memberlist.Packet
-		for got == nil { // the first may go into a connection that is about to end
-			if _, err := a.WriteTo([]byte{byte('0' + i)}, b.at()); err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case got = <-b.packets:
-				if got.Buf[0] != byte('0'+i) { // it was sent twice
-					got = nil
-				}
-			case <-time.After(50 * time.Millisecond):
-			}
-		}
-		if from != nil && from.String() == got.From.String() {
-			t.Error("the connection of before is in use")
-		}
-		from = got.From
-		b.hangUp()
 	}
 }
 
@@ -505,8 +294,17 @@ func TestListenErrors(t *testing.T) {
 		"127.0.0.1:-1":   "IP address",
 		taken.at():       "a port that nothing else has",
 	} {
-		if l, err := listen(t.Context(), address); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("listen(%q): %v, %v; want in it: %s", address, l, err, want)
+		if _, _, err := listen(t.Context(), address); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("listen(%q): %v; want in it: %s", address, err, want)
 		}
+	}
+	udp, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = udp.Close() }()
+	const want = "by UDP: "
+	if _, _, err := listen(t.Context(), udp.LocalAddr().String()); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a port that UDP has: %v; want in it: %s", err, want)
 	}
 }

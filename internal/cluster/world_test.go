@@ -207,7 +207,7 @@ func (n *node) isolate(stranger check.TLS) (mend func()) {
 	return func() { n.transport.identity.Store(before) }
 }
 
-// shows returns the name in the certificate that the node shows to one who connects.
+// shows returns the name in the certificate that the node shows to one who connects, by TCP and by UDP.
 func (n *node) shows(id check.TLS) string {
 	n.w.t.Helper()
 	config, err := tlsid.Client(id, "127.0.0.1")
@@ -219,7 +219,16 @@ func (n *node) shows(id check.TLS) string {
 		n.w.t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName
+	link, err := carry(n.w.t, id).dialLink(n.w.t.Context(), n.Address())
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	defer link.close()
+	shown := conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName
+	if byUDP := link.conn.ConnectionState().TLS.PeerCertificates[0].Subject.CommonName; byUDP != shown {
+		n.w.t.Errorf("it shows %s by TCP, and %s by UDP", shown, byUDP)
+	}
+	return shown
 }
 
 // startNode starts a node that a test ends.
