@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -13,13 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
 	"golang.org/x/net/http2"
 
 	"github.com/serviceradar/poller/internal/check"
 	"github.com/serviceradar/poller/internal/tlsid/tlsidtest"
 )
 
-// TestClusterStrangers has strangers talk to both ports of each node. They may read nothing but that they are refused, change nothing, and the
+// TestClusterStrangers has strangers talk to all ports of each node. They may read nothing but that they are refused, change nothing, and the
 // nodes must tell of them.
 func TestClusterStrangers(t *testing.T) {
 	noLeaks(t)
@@ -35,21 +37,25 @@ func TestClusterStrangers(t *testing.T) {
 		{"a certificate of the checkers' authority", showing(pairOf(t, other))},
 		{"a certificate of its own", showing(pairOf(t, self))},
 	}
-	for port, what := range map[int]string{7946: "membership", 7947: "remote"} {
-		for i, s := range strangers {
+	for i, at := range []struct {
+		name    string
+		port    int
+		intrude func(t *testing.T, source, target string, with *tls.Config) ([]byte, error)
+	}{{"membership", 7946, intrudeAs}, {"remote", 7947, intrudeAs}, {"membership's UDP", 7946, intrudeByUDP}} {
+		for j, s := range strangers {
 			// By its address it is found in the logs.
-			source := fmt.Sprintf("127.9.%d.%d", port%100, i+1)
+			source := fmt.Sprintf("127.9.%d.%d", i+1, j+1)
 			for _, n := range r.nodes {
-				got, err := intrudeAs(t, source, fmt.Sprintf("%s:%d", n.address, port), s.tls)
+				got, err := at.intrude(t, source, fmt.Sprintf("%s:%d", n.address, at.port), s.tls)
 				if len(got) > 0 || err == nil || os.IsTimeout(err) {
-					t.Errorf("%s at the %s port of %s was not turned away: it read %q, %v", s.name, what, n, got, err)
+					t.Errorf("%s at the %s port of %s was not turned away: it read %q, %v", s.name, at.name, n, got, err)
 				}
-				t.Logf("%s at the %s port of %s: %v; in its log: %s", s.name, what, n, err, n.said(source))
+				t.Logf("%s at the %s port of %s: %v; in its log: %s", s.name, at.name, n, err, n.said(source))
 			}
 		}
 		for _, n := range r.nodes {
-			if n.said(fmt.Sprintf("127.9.%d.", port%100)) == "" {
-				t.Errorf("%s says nothing of strangers at its %s port", n, what)
+			if n.said(fmt.Sprintf("127.9.%d.", i+1)) == "" {
+				t.Errorf("%s says nothing of strangers at its %s port", n, at.name)
 			}
 		}
 	}
@@ -98,6 +104,50 @@ func intrudeAs(t *testing.T, source, target string, with *tls.Config) (got []byt
 	if with == nil && len(got) > 0 && got[0] == alertRecord {
 		got = nil // says nothing but that this is no TLS
 	}
+	if err == nil {
+		err = errors.New("the connection was closed")
+	}
+	return got, err
+}
+
+// intrudeByUDP is intrudeAs by QUIC, in the language of the nodes' packets. Who has no TLS shows no certificate, and speaks another language.
+func intrudeByUDP(t *testing.T, source, target string, with *tls.Config) (got []byte, err error) {
+	t.Helper()
+	socket, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", source+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = socket.Close() }()
+	by := &quic.Transport{Conn: socket}
+	defer func() { _ = by.Close() }()
+	to, err := net.ResolveUDPAddr("udp", target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	speaks := "poller-packets/1"
+	if with == nil {
+		with, speaks = &tls.Config{}, "h3"
+	}
+	with = with.Clone()
+	with.InsecureSkipVerify = true // a stranger does not care
+	with.NextProtos = []string{speaks}
+	const waits = 10 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), waits)
+	defer cancel()
+	conn, err := by.Dial(ctx, to, with, &quic.Config{EnableDatagrams: true})
+	if err != nil {
+		return nil, err
+	}
+	stream, err := conn.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_ = stream.SetDeadline(time.Now().Add(waits))
+	_ = conn.SendDatagram([]byte("x"))
+	if _, err := io.WriteString(stream, "p\x03rig"); err != nil { // a node's introduction
+		return nil, err
+	}
+	got, err = io.ReadAll(stream)
 	if err == nil {
 		err = errors.New("the connection was closed")
 	}
