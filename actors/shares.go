@@ -329,7 +329,8 @@ func (p *poller) startAside(start machine.Start, now time.Time) {
 	if len(start.Checks) == 0 || p.agents[start.Agent.Name] == nil || !p.ledger.mayPoll(p.env) {
 		return
 	}
-	b := machine.Batch{Agent: start.Agent, Latest: p.ledger.schedule.StartAside(start.Agent.Name, now)}
+	start, ends := p.ledger.schedule.StartAside(start, now)
+	b := machine.Batch{Agent: start.Agent, Latest: ends}
 	for _, c := range start.Checks {
 		run := check.Run{Agent: start.Agent, Check: c, Due: now, Deadline: b.Latest}
 		if c.HasResults() {

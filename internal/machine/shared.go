@@ -38,18 +38,42 @@ func (s *Schedule) Adopt(agent *check.Agent, from time.Time) []*check.Check {
 	return missed
 }
 
-// StartAside says that an agent is started now, beside its turns. If the next one is nearer than half an interval, it is left out. It returns
-// when the run must have ended: just before the turn that follows.
-func (s *Schedule) StartAside(name string, now time.Time) time.Time {
+// asideBefore is how long before an agent's next turn, in sixteenths of an interval, it is started beside its turns at the latest for that turn to be kept.
+// It is more than the half that should be between two runs, because what is started at once reaches its checker later than what is started in its turn:
+// there are many at a time, and no connections yet. The turn after one that is left out comes at most one interval and this much later.
+const asideBefore = 9
+
+// StartAside says that an agent is started now, beside its turns, with checks that it has missed. If the next turn is so near that there would be less than
+// about half an interval between the two, that is left out, and what else is due in it is to be started now, too. It returns what is, and when it
+// must have ended: just before the turn that follows.
+func (s *Schedule) StartAside(missed Start, now time.Time) (start Start, ends time.Time) {
+	name := missed.Agent.Name
 	begin, due := s.turnOf(name)
 	switch from := s.from[name]; {
 	case from.After(begin):
 		due = due.Add(from.Sub(begin))
-	case due.Sub(now) < s.interval/2:
+	case due.Sub(now) < s.interval*asideBefore/16:
 		s.from[name] = begin.Add(s.interval)
 		due = due.Add(s.interval)
+		missed.Checks = s.withTurn(missed, begin)
 	}
-	return due.Add(-runMargin)
+	return missed, due.Add(-runMargin)
+}
+
+// withTurn returns the checks of a start, and those of its agent that are due in the cycle which begins then.
+func (s *Schedule) withTurn(start Start, begin time.Time) []*check.Check {
+	fresh := s.fresh
+	if s.replaced != nil && begin.After(s.begin) {
+		fresh = s.replaced.fresh
+	}
+	checks := slices.Clone(start.Checks)
+	for i := range start.Agent.Checks {
+		c := &start.Agent.Checks[i]
+		if (fresh[c] || s.turnedSince(c.Interval, begin, begin.Add(s.interval))) && !slices.Contains(checks, c) {
+			checks = append(checks, c)
+		}
+	}
+	return checks
 }
 
 // Drop has an agent started no more. It returns the begin of the first cycle in which it has not been, by the grid; zero if there is no such agent.

@@ -76,7 +76,7 @@ func TestSharedSchedules(t *testing.T) {
 					note(m.agent, c, now)
 				}
 				if len(missed) > 0 {
-					m.to.s.StartAside(m.agent.Name, now.Add(m.to.ahead))
+					m.to.s.StartAside(machine.Start{Agent: m.agent, Checks: missed}, now.Add(m.to.ahead))
 				}
 				owner[m.agent] = m.to
 				return true
@@ -107,24 +107,57 @@ func TestSharedSchedules(t *testing.T) {
 	})
 }
 
-// Agents of which nobody knows when they were started last are started at once, and not again before half an interval has passed.
+// Agents of which nobody knows when they were started last are started at once, and not again before half an interval has passed, though what is started at
+// once may come a sixteenth later; nor is the next run later than one and a half intervals and a tenth.
 func TestSharedOrphans(t *testing.T) {
 	t.Parallel()
-	const interval = 10 * time.Second
-	for _, place := range []time.Duration{0, 3 * time.Second, 7 * time.Second} {
+	const interval, late = 16 * time.Second, time.Second
+	for place := time.Duration(0); place < interval; place += interval / 64 {
 		a := &check.Agent{Name: "a", Checks: []check.Check{{Name: "x", Interval: interval}, {Name: "hourly", Interval: time.Hour}}}
-		now := epoch.Add(time.Minute + place)
-		s := machine.NewShared(1, interval, 1, epoch, now)
-		if missed := s.Adopt(a, time.Time{}); len(missed) != 2 {
-			t.Errorf("of an orphan %d checks are started at once, want both", len(missed))
+		now := epoch.Add(time.Hour + 4*interval + place)
+		s := machine.NewShared(1, interval, 100, epoch, now) // one slot
+		missed := s.Adopt(a, time.Time{})
+		start, ends := s.StartAside(machine.Start{Agent: a, Checks: missed}, now)
+		if len(missed) != 2 || len(start.Checks) != 2 {
+			t.Errorf("of an orphan %d checks are missed, and %d started at once, want both", len(missed), len(start.Checks))
 		}
-		ends := s.StartAside("a", now)
 		begin := s.NextBegin("a")
-		if first := begin.Sub(now); first < interval/2 || first > interval*3/2 {
-			t.Errorf("adopted %v after the begin of a cycle, it is started again %v later", place, first)
+		if next := begin.Sub(now); next < interval/2+late || next > interval*8/5 {
+			t.Errorf("adopted %v after the begin of a cycle, it is started again %v later", place, next)
 		}
 		if left := ends.Sub(begin); left > time.Second || left < -time.Second {
 			t.Errorf("a run beside its turns ends %v after the cycle of the next turn has begun", left)
+		}
+	}
+}
+
+// What is due only in a turn that is left out is started before it: else it would wait for another of its intervals.
+func TestSharedTurnLeftOut(t *testing.T) {
+	t.Parallel()
+	const interval = 10 * time.Second
+	a := &check.Agent{Name: "a", Checks: []check.Check{{Name: "x", Interval: interval}, {Name: "minutely", Interval: time.Minute}, {Name: "hourly", Interval: time.Hour}}}
+	for _, tt := range []struct {
+		before time.Duration // the full minute, at which an interval begins
+		fresh  bool
+		want   []string
+	}{
+		{2 * time.Second, false, []string{"x", "minutely"}},
+		{8 * time.Second, false, []string{"x"}}, // its turn is kept
+		{-8 * time.Second, false, []string{"x"}},
+		{-8 * time.Second, true, []string{"x", "hourly"}}, // to be asked in the next turn, whenever that is
+	} {
+		now := epoch.Add(90*time.Minute - tt.before)
+		s := machine.NewShared(1, interval, 1, epoch, now)
+		if tt.fresh {
+			s.Replace([]*check.Agent{a}, interval, 1, []*check.Check{&a.Checks[2]}, now)
+		}
+		start, _ := s.StartAside(machine.Start{Agent: a, Checks: []*check.Check{&a.Checks[0]}}, now)
+		var names []string
+		for _, c := range start.Checks {
+			names = append(names, c.Name)
+		}
+		if !slices.Equal(names, tt.want) {
+			t.Errorf("%v before the full minute x was missed, and %v are started (asked anew: %v), want %v", tt.before, names, tt.fresh, tt.want)
 		}
 	}
 }
