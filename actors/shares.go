@@ -63,7 +63,8 @@ func (l *ledger) agents(all []*check.Agent) []*check.Agent {
 	return slices.DeleteFunc(slices.Clone(all), func(a *check.Agent) bool { return !l.held[a.Name] })
 }
 
-// follow forgets agents that are not configured any more: should one be added again, it has yet to be found whose it is.
+// follow forgets agents that are not configured any more: should one be added again, it has yet to be found whose it is. What was missed of the others is
+// made up for as they are configured now.
 func (s *share) follow(agents []*check.Agent) {
 	gone := func(name string) bool { return agentNamed(agents, name) == nil }
 	maps.DeleteFunc(s.held, func(name string, _ bool) bool { return gone(name) })
@@ -72,7 +73,30 @@ func (s *share) follow(agents []*check.Agent) {
 	maps.DeleteFunc(s.since, func(name string, _ time.Time) bool { return gone(name) })
 	maps.DeleteFunc(s.wanted, func(name string, _ time.Time) bool { return gone(name) })
 	maps.DeleteFunc(s.yields, func(name string, _ uint64) bool { return gone(name) })
-	s.missed = slices.DeleteFunc(s.missed, func(m machine.Start) bool { return gone(m.Agent.Name) })
+	missed := s.missed
+	s.missed = nil
+	for _, m := range missed {
+		if now, was := agentNamed(agents, m.Agent.Name), m.Agent; now == was {
+			s.missed = append(s.missed, m)
+		} else if now != nil {
+			s.missed = append(s.missed, machine.Start{Agent: now, Checks: checksNamed(now, m.Checks)})
+		}
+	}
+}
+
+// checksNamed returns those of an agent's checks that have the names of others, of the agent as it was.
+func checksNamed(agent *check.Agent, others []*check.Check) []*check.Check {
+	var checks []*check.Check
+	for i := range agent.Checks {
+		if c := &agent.Checks[i]; anyNamed(others, c.Name) {
+			checks = append(checks, c)
+		}
+	}
+	return checks
+}
+
+func anyNamed(checks []*check.Check, name string) bool {
+	return slices.ContainsFunc(checks, func(c *check.Check) bool { return c.Name == name })
 }
 
 // agentNamed returns the agent of a name, of those that are sorted by names; nil if there is none.
@@ -312,14 +336,14 @@ func (p *poller) startMissed(now time.Time) {
 	}
 }
 
-// inTime takes checks off those that are missed, because their turn has come.
+// inTime takes checks off those that are missed, because their turn has come. It may be one of the configuration before.
 func (l *ledger) inTime(turn machine.Start) {
 	if l.share == nil {
 		return
 	}
 	for i := range l.missed {
 		if m := &l.missed[i]; m.Agent.Name == turn.Agent.Name {
-			m.Checks = slices.DeleteFunc(m.Checks, func(c *check.Check) bool { return slices.Contains(turn.Checks, c) })
+			m.Checks = slices.DeleteFunc(m.Checks, func(c *check.Check) bool { return anyNamed(turn.Checks, c.Name) })
 		}
 	}
 }
