@@ -142,6 +142,8 @@ func (a *agent) Receive(ctx actor.Context) {
 		a.respec(m.spec)
 	case renew:
 		a.reconnect()
+	case resume:
+		a.goOn(&m.handOver)
 	case retire:
 		a.retiring = true
 		a.leave()
@@ -152,8 +154,18 @@ func (a *agent) Receive(ctx actor.Context) {
 
 // resume goes on where another node's actor was.
 func (a *agent) resume(h *handOver) {
-	a.breaker = machine.ResumeBreaker(a.env.config().Breaker.Failures, h.open, h.failures)
+	a.breaker.Resume(h.open, h.failures)
 	a.cause = h.cause
+}
+
+// goOn is resume for an actor that was here when the agent was another node's: what it knew is old.
+func (a *agent) goOn(h *handOver) {
+	before := a.breaker.State()
+	a.resume(h)
+	if !h.open {
+		a.lookAway()
+	}
+	a.breakerMoved(before, "as the node found that polled it before: "+a.cause)
 }
 
 // lookAround looks for a checker that was lost when the agent was another node's.

@@ -48,6 +48,8 @@ type (
 type (
 	// respec: root → agent. It is configured like this from now on.
 	respec struct{ spec *check.Agent }
+	// resume: root → agent. Another node has polled it meanwhile, and this is what it knows.
+	resume struct{ handOver handOver }
 	// renew: root → agent. Its TLS files changed.
 	renew struct{}
 	// retire: poller → agent, which gets no more runs, because it is not configured any more. Say retired when all are

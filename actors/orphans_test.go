@@ -2,6 +2,7 @@ package actors_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -78,4 +79,40 @@ func TestClusterReloadsOrphans(t *testing.T) {
 			a.Checks = append(a.Checks, second)
 		}
 	})
+}
+
+// An agent that comes back to a node which had lost its lease, and where its actor still is, has the breaker of the node that polled it meanwhile.
+func TestClusterBreakerComesBack(t *testing.T) {
+	runFleet(t, 30, func(f *fleet) {
+		for _, name := range []string{"a", "b", "c"} {
+			f.start(name)
+		}
+		time.Sleep(12 * time.Second)
+		agent, a := "", f.nodes["a"]
+		for _, runs := range f.since(time.Now().Add(-1500 * time.Millisecond)) {
+			if runs[0].node == "a" && runs[0].agent > agent {
+				agent = runs[0].agent
+			}
+		}
+		f.isolate("a", true)
+		time.Sleep(leaseTerm - 100*time.Millisecond) // after a has run it last
+		for _, n := range f.sorted() {
+			n.w.checkers[agent].set(func(c *checker) { c.ask, c.health = refuse, gone })
+		}
+		time.Sleep(1500 * time.Millisecond) // not so long that a wants it no more
+		asked, adopted := a.w.checkers[agent].calls(), len(seen[actors.Adopted](a.w))
+		f.isolate("a", false)
+		time.Sleep(15 * time.Second)
+		if n := a.w.checkers[agent].calls() - asked; n > 0 {
+			t.Errorf("a asked the checker of %s, which others knew to be gone, %d times", agent, n)
+		}
+		back := seen[actors.Adopted](a.w)[adopted:]
+		if !slices.ContainsFunc(back, func(e actors.Adopted) bool { return slices.Contains(e.Agents, agent) && e.Given == len(e.Agents) }) {
+			t.Errorf("%s was not handed back to a: %v", agent, back)
+		}
+		opened := seen[actors.BreakerChanged](a.w)
+		if len(opened) != 1 || opened[0].To != "open" || !strings.HasPrefix(opened[0].Cause, "as the node found") {
+			t.Errorf("at a the breaker changed like this: %+v", opened)
+		}
+	}, func(cfg *config.Config) { cfg.Breaker.Failures = 1 })
 }

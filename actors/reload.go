@@ -79,7 +79,7 @@ func (r *root) reconfigure(ctx actor.Context, m reconfigure) {
 	tell(m.waiters, m.err)
 }
 
-// employ has an agent that there is not, or that is about to go.
+// employ has an agent that there is not, or that is about to go. Given is what another node knows of it, or nil.
 func (r *root) employ(ctx actor.Context, spec *check.Agent, given *handOver) {
 	c := r.children[agentPrefix+spec.Name]
 	if c == nil {
@@ -87,14 +87,14 @@ func (r *root) employ(ctx actor.Context, spec *check.Agent, given *handOver) {
 		r.env.send(r.env.poller, agentUp{name: spec.Name}) // a namesake may have gone down
 		return
 	}
-	if !c.gone {
-		return
+	if c.gone {
+		c.gone = false
+		if c.leaving {
+			r.tellDown(c, "the agent was removed and added again just now")
+		}
+		r.respec(c, spec)
 	}
-	c.gone = false
-	if c.leaving {
-		r.tellDown(c, "the agent was removed and added again just now")
-	}
-	r.respec(c, spec)
+	r.resume(c, given)
 }
 
 // respec has an agent be another. If it is down, it will be when it is started again.

@@ -134,12 +134,14 @@ func (r *root) adoptAgent(ctx actor.SpawnerContext, spec *check.Agent, given *ha
 	c := &child{name: agentPrefix + spec.Name, spec: spec, restarts: machine.NewRestarts(r.env.restartPolicy())}
 	c.produce = func(n uint64) actor.Actor {
 		a := newAgent(r.env, n, r.env.pid(c.name), c.spec, c.again)
-		if given != nil && !c.again {
-			a.resume(given)
+		if c.given != nil {
+			a.resume(c.given)
+			c.given = nil
 		}
 		return a
 	}
 	r.children[c.name] = c
+	r.resume(c, given)
 	r.spawn(ctx, c)
 }
 

@@ -29,6 +29,19 @@ func (r *root) adoptAll(ctx actor.Context, m adopt) {
 	}
 }
 
+// resume has an agent go on where another node was with it, once: member says it again until the poller has heard of it, and the agent has gone
+// on since.
+func (r *root) resume(c *child, given *handOver) {
+	if given == nil || given.from.Equal(c.resumed) {
+		return
+	}
+	if c.resumed = given.from; c.running && !c.leaving {
+		r.env.send(r.env.pid(c.name), resume{handOver: *given})
+	} else {
+		c.given = given
+	}
+}
+
 // giveUp lets an agent go that is another node's now, when its runs have ended.
 func (r *root) giveUp(ctx actor.Context, agent string) {
 	c := r.children[agentPrefix+agent]

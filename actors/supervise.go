@@ -30,6 +30,9 @@ type child struct {
 	spec          *check.Agent
 	gone, leaving bool
 	again         bool // this incarnation has a predecessor
+	// given is what another node knows of an agent, for the next incarnation; resumed is its from, or that of the last that there was.
+	given   *handOver
+	resumed time.Time
 	timer         *time.Timer
 }
 

@@ -75,15 +75,6 @@ func NewBreaker(threshold int, state BreakerState) *Breaker {
 	return &Breaker{threshold: threshold, state: state, generation: 1}
 }
 
-// ResumeBreaker returns a breaker that goes on where another node's was, after so many failures in a row: open, or closed.
-func ResumeBreaker(threshold int, open bool, failures int) *Breaker {
-	b := NewBreaker(threshold, Closed)
-	b.failures = failures
-	if open {
-		b.becomeOpen()
-	}
-	return b
-}
 
 // SetThreshold changes how many failures in a row open the breaker, from the next one on.
 func (b *Breaker) SetThreshold(threshold int) { b.threshold = threshold }
@@ -92,6 +83,15 @@ func (b *Breaker) SetThreshold(threshold int) { b.threshold = threshold }
 func (b *Breaker) Reset() {
 	b.state, b.trials, b.failures = Closed, 0, 0
 	b.generation++
+}
+
+// Resume goes on where another node's breaker was, after so many failures in a row: open, or closed. What is under way says nothing any more.
+func (b *Breaker) Resume(open bool, failures int) {
+	b.Reset()
+	b.failures = failures
+	if open {
+		b.becomeOpen()
+	}
 }
 
 // State returns the breaker's state.

@@ -74,12 +74,19 @@ func TestConfirmationsGoOn(t *testing.T) {
 // A breaker goes on elsewhere where it was.
 func TestBreakerResumes(t *testing.T) {
 	t.Parallel()
-	closed := machine.ResumeBreaker(3, false, 2)
+	closed := machine.NewBreaker(3, machine.HalfOpen)
+	stale, _ := closed.Ask()
+	closed.Resume(false, 2)
 	p, admitted := closed.Ask()
+	closed.Report(stale, machine.Broken)
+	if closed.State() != machine.Closed {
+		t.Error("what was asked before another node had the breaker counts for it")
+	}
 	if closed.Report(p, machine.Broken); !admitted || closed.State() != machine.Open {
 		t.Errorf("after the third failure it is %v", closed.State())
 	}
-	open := machine.ResumeBreaker(3, true, 5)
+	open := machine.NewBreaker(3, machine.Closed)
+	open.Resume(true, 5)
 	if _, admitted := open.Ask(); admitted || open.Failures() != 5 {
 		t.Errorf("one that was open lets runs through, after %d failures", open.Failures())
 	}
