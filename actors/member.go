@@ -44,6 +44,7 @@ type member struct {
 	self        *actor.PID
 	*shares
 	timer *time.Timer
+	soon  bool // it fires soon
 }
 
 // shares is what must survive member.
@@ -206,7 +207,7 @@ func (m *member) lookLater() {
 	if m.claims.Open() > 0 || len(m.parting) > 0 {
 		d = askEvery
 	}
-	m.timer = m.env.after(d, m.self, lookAgain{incarnation: m.incarnation})
+	m.timer, m.soon = m.env.after(d, m.self, lookAgain{incarnation: m.incarnation}), false
 }
 
 // followLease begins to take a share when the lease is gained.

@@ -6,13 +6,18 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/internal/machine"
+	"github.com/serviceradar/poller/proto/cluster"
 )
 
 // inBubble runs a test in a bubble.
@@ -342,6 +347,43 @@ func TestClusterMovesBusyResults(t *testing.T) {
 	}, func(cfg *config.Config) {
 		for _, a := range cfg.Agents {
 			a.Checks = append(a.Checks, check.Check{Name: "results", Type: "sweep", Method: check.GetResults, Interval: time.Second, Timeout: 900 * time.Millisecond})
+		}
+	})
+}
+
+// lookedAt counts how often a member looks at what is known of its cluster.
+type lookedAt struct {
+	actors.Cluster
+	views atomic.Int64
+}
+
+func (l *lookedAt) View() *machine.View {
+	l.views.Add(1)
+	return l.Cluster.View()
+}
+
+// However much others have to say, a member comes to look at what it has come to.
+func TestClusterLooksWhileOthersTalk(t *testing.T) {
+	runFleet(t, 3, func(f *fleet) {
+		looked := new(lookedAt)
+		f.prepare = func(n *fleetNode) {
+			looked.Cluster = n
+			n.w.o.Sharing.Cluster = looked
+		}
+		a := f.start("a")
+		time.Sleep(time.Second)
+		body, err := proto.Marshal(&cluster.Names{From: &cluster.Node{Name: "b", Boot: "1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := looked.views.Load()
+		const talks = time.Second
+		for at := time.Duration(0); at < talks; at += 4 * time.Millisecond {
+			a.take(&cluster.Envelope{Kind: 4, Version: 1, Body: body})
+			time.Sleep(4 * time.Millisecond)
+		}
+		if n, least := looked.views.Load()-before, int64(talks/(10*time.Millisecond)); n < least {
+			t.Errorf("member looked %d times in %v, want %d at least", n, talks, least)
 		}
 	})
 }

@@ -162,10 +162,13 @@ func (m *member) isAwaited(now time.Time) bool {
 	return false
 }
 
-// lookSoon waits a moment for more of what was just heard.
+// lookSoon waits a moment for more of what was just heard, however much comes.
 func (m *member) lookSoon() {
+	if m.soon {
+		return
+	}
 	if m.timer != nil {
 		m.timer.Stop()
 	}
-	m.timer = m.env.after(5*time.Millisecond, m.self, lookAgain{incarnation: m.incarnation})
+	m.timer, m.soon = m.env.after(5*time.Millisecond, m.self, lookAgain{incarnation: m.incarnation}), true
 }
