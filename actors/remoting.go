@@ -57,14 +57,6 @@ func startRemote(system *actor.ActorSystem, o Remoting, observe Observer) (*remo
 	if address.Addr().Is6() {
 		host = "[" + host + "]" // as the framework joins it with the port
 	}
-	// The framework panics if it can't listen, so that is tried first.
-	probe, err := new(net.ListenConfig).Listen(context.Background(), "tcp", o.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen for other nodes at cluster.remote %s: %w: is another process there, or is the address not of this machine?", o.Listen, err)
-	}
-	if err := probe.Close(); err != nil {
-		return nil, fmt.Errorf("close the listener that was tried at %s: %w", o.Listen, err)
-	}
 	if o.Tune == nil {
 		o.Tune = func(net.Conn) {}
 	}
@@ -89,8 +81,21 @@ func startRemote(system *actor.ActorSystem, o Remoting, observe Observer) (*remo
 	)
 	config.MaxRetryCount = 1 // with the framework's default, connections leak
 	r := remote.NewRemote(system, config)
-	r.Start()
+	if err := listen(r); err != nil {
+		return nil, fmt.Errorf("listen for other nodes at cluster.remote %s: %w: is another process there, or is the address not of this machine?", o.Listen, err)
+	}
 	return r, nil
+}
+
+// listen starts the framework's remoting, which panics if it can't listen. To try that first would not do: another process may come in between.
+func listen(r *remote.Remote) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	r.Start()
+	return nil
 }
 
 // guarded tells of those whom the server's credentials refuse.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/asynkron/protoactor-go/remote"
+	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -135,6 +136,26 @@ func TestDoor(t *testing.T) {
 	if err := b.w.sys.Alive(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// A System that can't listen for others says so, and leaves nothing behind. It is tried before the parallel tests, because the framework's
+// remoting has what is shared by all in a process.
+func TestNobodyCanListen(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	address := l.Addr().String()
+	before := goleak.IgnoreCurrent()
+	w := newWorld(t, settings(1, 1, time.Second, time.Second), func(o *actors.Options) {
+		o.Sharing = &actors.Sharing{Cluster: alone{}, Epoch: time.Now(), Remoting: actors.Remoting{Listen: address}}
+	})
+	_, err = actors.Start(w.o)
+	if err == nil || !strings.Contains(err.Error(), "listen for other nodes at cluster.remote "+address) || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("with another listener at %s: %v", address, err)
+	}
+	goleak.VerifyNone(t, before)
 }
 
 // wantRefused waits until n things were refused.

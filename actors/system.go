@@ -186,8 +186,7 @@ func Start(o Options) (*System, error) {
 	s := &System{env: e, stopped: make(chan struct{}), ended: make(chan struct{})}
 	if o.Sharing != nil {
 		if err := s.share(o.Sharing); err != nil {
-			cancel()
-			e.workers.close()
+			s.close()
 			return nil, err
 		}
 	}
@@ -195,8 +194,7 @@ func Start(o Options) (*System, error) {
 	e.member = e.pid(memberName)
 	props := actor.PropsFromProducer(func() actor.Actor { return newRoot(e, s.stopped) }, actor.WithDispatcher(&e.workers))
 	if _, err := e.system.Root.SpawnNamed(props, rootName); err != nil {
-		cancel()
-		e.workers.close()
+		s.close()
 		return nil, fmt.Errorf("start the root actor: %w", err)
 	}
 	return s, nil
@@ -243,6 +241,12 @@ func (s *System) unfinished() string {
 
 func (s *System) awaitEnd() {
 	<-s.stopped
+	s.close()
+	close(s.ended)
+}
+
+// close ends what there is beside actors: calls, and the framework.
+func (s *System) close() {
 	s.env.cancel()
 	s.env.calls.Wait()
 	if s.remote != nil {
@@ -250,7 +254,6 @@ func (s *System) awaitEnd() {
 	}
 	s.env.system.Shutdown()
 	s.env.workers.close()
-	close(s.ended)
 }
 
 // Alive returns nil if the root actor answers before ctx ends.
