@@ -119,7 +119,7 @@ func (m *member) thank(now time.Time) {
 		t.sent = now
 		t.agents = slices.DeleteFunc(t.agents, func(agent string) bool { return !m.claims.Holds(agent) || m.parting[agent] != nil })
 		if len(t.agents) > 0 {
-			m.insist(again, t.to, kindAsk, &cluster.Ask{From: nodeOf(m.view.Self), Era: m.era, Taken: t.agents})
+			m.insist(again, t.to, kindAsk, &cluster.Ask{From: nodeOf(m.view.Self), Era: m.era, Round: m.claims.Round(), Taken: t.agents})
 		}
 	}
 }

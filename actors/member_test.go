@@ -44,6 +44,12 @@ func TestClusterMoves(t *testing.T) {
 			t.Errorf("the nodes poll %v, want 20 each", held)
 		}
 		at = time.Now()
+		if err := f.nodes["b"].w.sys.HandOver(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(at); took > time.Second {
+			t.Errorf("b waited %v for its agents to come elsewhere", took)
+		}
 		f.nodes["b"].stop()
 		if held := f.held(); held["a"]+held["c"] != 60 {
 			t.Errorf("after b has handed over, the nodes poll %v", held)

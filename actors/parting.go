@@ -26,9 +26,10 @@ type parting struct {
 
 // gift is an agent that was handed over.
 type gift struct {
-	to machine.NodeID
-	h  handOver
-	at time.Time
+	to    machine.NodeID
+	round uint64 // of the last ask that it answers
+	h     handOver
+	at    time.Time
 }
 
 // askedBy answers another node that claims agents.
@@ -38,7 +39,7 @@ func (m *member) askedBy(a *cluster.Ask, now time.Time) {
 		return
 	}
 	for _, agent := range a.GetTaken() {
-		if m.gave[agent].to == from {
+		if g := m.gave[agent]; g.to == from && g.round <= a.GetRound() { // else it is thanked for one before, and this comes late
 			delete(m.gave, agent)
 		}
 	}
@@ -50,7 +51,7 @@ func (m *member) askedBy(a *cluster.Ask, now time.Time) {
 	answer := &cluster.Answer{From: nodeOf(m.view.Self), Era: a.GetEra(), Round: a.GetRound()}
 	for _, agent := range free {
 		if gift, gave := m.gave[agent]; gave { // the first answer was lost, or who had it did not want the agent any more by then
-			gift.to = from
+			gift.to, gift.round = from, a.GetRound()
 			m.gave[agent] = gift
 			answer.Given = append(answer.Given, gift.h.wire(m.env.epoch))
 		} else {
@@ -128,7 +129,7 @@ func (m *member) answerParted(now time.Time) {
 		gone = append(gone, agent)
 		m.claims.Released(agent)
 		delete(m.resuming, agent)
-		m.gave[agent] = gift{to: p.to, h: p.h, at: now}
+		m.gave[agent] = gift{to: p.to, round: p.round, h: p.h, at: now}
 		delete(m.parting, agent)
 	}
 	m.adoptAgain(stay)

@@ -4,13 +4,17 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/serviceradar/poller/actors"
 	"github.com/serviceradar/poller/config"
 	"github.com/serviceradar/poller/internal/check"
+	"github.com/serviceradar/poller/proto/cluster"
 )
 
 // What is made up for of orphans, whose owner has died, is what is configured by then.
@@ -115,4 +119,88 @@ func TestClusterBreakerComesBack(t *testing.T) {
 			t.Errorf("at a the breaker changed like this: %+v", opened)
 		}
 	}, func(cfg *config.Config) { cfg.Breaker.Failures = 1 })
+}
+
+// What a node says late of a hand-over, that it has come, is nothing to the next one of the same agents.
+func TestClusterThanksComeLate(t *testing.T) {
+	runFleet(t, 30, func(f *fleet) {
+		const kindAsk, kindAnswer = 1, 2
+		var mu sync.Mutex
+		var holds, loses bool // b's thanks to a, and a's first hand-over to b
+		var held []*cluster.Envelope
+		keeps := func(from, to string, e *cluster.Envelope) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			ask, answer := new(cluster.Ask), new(cluster.Answer)
+			switch {
+			case from == "b" && to == "a" && e.GetKind() == kindAsk:
+				if err := proto.Unmarshal(e.GetBody(), ask); err != nil {
+					t.Error(err)
+				}
+				if holds && len(ask.GetTaken()) > 0 {
+					held = append(held, e)
+					return true
+				}
+			case from == "a" && to == "b" && e.GetKind() == kindAnswer:
+				if err := proto.Unmarshal(e.GetBody(), answer); err != nil {
+					t.Error(err)
+				}
+				if loses && len(answer.GetGiven()) > 0 {
+					loses = false
+					for _, late := range held {
+						f.nodes["a"].take(late)
+					}
+					return true
+				}
+			}
+			return false
+		}
+		w := &weights{f: f}
+		f.prepare = func(n *fleetNode) {
+			w.prepare(n)
+			post := n.w.o.Sharing.Post
+			n.w.o.Sharing.Post = func(remote string, e *cluster.Envelope) {
+				if !keeps(n.id.Name, remote, e) {
+					post(remote, e)
+				}
+			}
+		}
+		for _, name := range []string{"a", "b", "c"} {
+			f.start(name)
+		}
+		time.Sleep(10 * time.Second)
+		w.set("b", 0)
+		time.Sleep(8 * time.Second)
+		set := func(p *bool, to bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			*p = to
+		}
+		set(&holds, true)
+		w.set("b", 1)
+		time.Sleep(3 * time.Second)
+		w.set("b", 0)
+		time.Sleep(3 * time.Second)
+		set(&holds, false)
+		set(&loses, true)
+		b := f.nodes["b"].w
+		before := len(seen[actors.Adopted](b))
+		w.set("b", 1)
+		time.Sleep(3 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if loses || len(held) == 0 {
+			t.Errorf("%d thanks were held back, and no hand-over lost: %v", len(held), loses)
+		}
+		adopted := 0
+		for _, e := range seen[actors.Adopted](b)[before:] {
+			adopted += len(e.Agents)
+			if e.Given < len(e.Agents) {
+				t.Errorf("b adopted %v, and was told of %d of them only", e.Agents, e.Given)
+			}
+		}
+		if adopted != 10 {
+			t.Errorf("b adopted %d agents, want 10", adopted)
+		}
+	})
 }

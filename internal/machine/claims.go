@@ -123,6 +123,9 @@ func (c *Claims) Asks() []Ask {
 	return asks
 }
 
+// Round returns the round of the last Asks: what is held was asked for in it, or before.
+func (c *Claims) Round() uint64 { return c.round }
+
 // Answered takes what another said to be free, with the era and round that it was asked in. What it says of a claim that was not
 // open then, or of which it has been told since that the agent is free, does not count.
 func (c *Claims) Answered(from NodeID, era, round uint64, free []string) {

@@ -470,11 +470,11 @@ type Ask struct {
 	From *Node `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
 	// Era is that of the sender's lease.
 	Era uint64 `protobuf:"varint,2,opt,name=era,proto3" json:"era,omitempty"`
-	// Round counts the sender's asks.
+	// Round counts the sender's asks. It is that of the last if this one has no agents.
 	Round uint64 `protobuf:"varint,3,opt,name=round,proto3" json:"round,omitempty"`
 	// Agents are names.
 	Agents []string `protobuf:"bytes,4,rep,name=agents,proto3" json:"agents,omitempty"`
-	// Taken are agents that the sender has from the receiver, which may forget what it handed over.
+	// Taken are agents that the sender has from the receiver, which may forget what it handed over in answer to this round or one before.
 	Taken         []string `protobuf:"bytes,5,rep,name=taken,proto3" json:"taken,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
