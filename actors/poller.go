@@ -242,7 +242,7 @@ func (p *poller) settled(m settled, now time.Time) {
 	switch {
 	case m.unmade:
 		var begin time.Time
-		if filled, begin = p.omit(&check.Run{ID: m.status.ID}); filled && m.status.ID.Cycle != machine.NoCycle {
+		if filled, begin = p.omit(&check.Run{ID: m.status.ID, Check: m.status.Check, Due: now}); filled && m.status.ID.Cycle != machine.NoCycle {
 			p.ledger.notMade(m.status.Agent.Name, begin)
 		}
 	case m.nothing:

@@ -204,3 +204,48 @@ func TestClusterThanksComeLate(t *testing.T) {
 		}
 	})
 }
+
+// What an orphan has yet to make up for, by whatever interval, is made up for also when it is handed on meanwhile.
+func TestClusterOrphansMoveOn(t *testing.T) {
+	const every, seldom = 10 * time.Second, 5 * time.Minute
+	runFleet(t, 300, func(f *fleet) {
+		adopted := make(chan []string, 1)
+		f.prepare = func(n *fleetNode) {
+			n.w.hook = func(e actors.Event) {
+				if e, is := e.(actors.Adopted); is && n.id.Name == "a" && f.nodes["b"].isDown() && len(e.Agents) > 10 {
+					adopted <- e.Agents
+				}
+			}
+		}
+		for _, name := range []string{"a", "b", "c"} {
+			f.start(name)
+		}
+		time.Sleep(2*seldom - time.Since(f.epoch)%seldom + seldom/2 + every*4/5) // far from their turns
+		at := time.Now()
+		f.nodes["b"].kill()
+		orphans := <-adopted
+		if err := f.nodes["a"].w.sys.HandOver(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(every)
+		all, moved := f.since(at), 0
+		for _, agent := range orphans {
+			runs := all[agent+"/seldom"]
+			if len(runs) != 1 {
+				t.Errorf("%s/seldom was run %d times after its node had died: %v", agent, len(runs), runs)
+			} else if runs[0].node == "c" {
+				moved++
+			}
+		}
+		if moved < 10 {
+			t.Errorf("%d of %d orphans were handed on before what they had missed was made up for, want more to see it", moved, len(orphans))
+		}
+	}, func(cfg *config.Config) {
+		cfg.Poll.Interval, cfg.Poll.Rate = every, 100
+		for _, a := range cfg.Agents {
+			a.Checks[0].Interval = every
+			a.Checks = append(a.Checks, a.Checks[0])
+			a.Checks[1].Name, a.Checks[1].Interval = "seldom", seldom
+		}
+	})
+}

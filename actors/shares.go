@@ -196,8 +196,8 @@ func (p *poller) suspend() {
 	clear(l.owed)
 	clear(l.wanted)
 	for _, s := range l.missed {
-		if left, held := l.left[s.Agent.Name]; held && len(s.Checks) > 0 {
-			l.left[s.Agent.Name] = left.Add(-l.config.Poll.Interval) // it is made up for when it is adopted again
+		if left, held := l.left[s.Agent.Name]; held {
+			l.left[s.Agent.Name] = l.owing(s, left) // it is made up for when it is adopted again
 		}
 	}
 	l.missed = nil
@@ -243,8 +243,8 @@ func (p *poller) leaveTo(name string) handOver {
 		}
 	}
 	l.missed = slices.DeleteFunc(l.missed, func(s machine.Start) bool {
-		if s.Agent.Name == name && len(s.Checks) > 0 {
-			h.from = h.from.Add(-l.config.Poll.Interval) // the new owner makes up for it
+		if s.Agent.Name == name {
+			h.from = l.owing(s, h.from) // the new owner makes up for it
 		}
 		return s.Agent.Name == name
 	})
@@ -254,6 +254,17 @@ func (p *poller) leaveTo(name string) handOver {
 	delete(p.agents, name)
 	l.left[name] = h.from
 	return h
+}
+
+// owing returns from when whoever polls an agent next is to do so, if it was not started from a cycle on that began then, and these are to be made up for.
+func (l *ledger) owing(missed machine.Start, from time.Time) time.Time {
+	first := from
+	for _, c := range missed.Checks {
+		if turn := l.schedule.LastTurn(c.Interval, from.Add(-l.config.Poll.Interval)); turn.Before(first) {
+			first = turn
+		}
+	}
+	return first
 }
 
 // known returns what is known of an agent that was not started any more in the cycle that began at from.
@@ -285,12 +296,14 @@ func (p *poller) hasResultsUnderWay(name string) bool {
 	return p.ledger.background.AnyResults(name)
 }
 
-// unmake takes runs out that were not begun, and are another node's to make. It returns when their cycle began.
-func (p *poller) unmake(b machine.Batch) (begin time.Time) {
-	for _, run := range b.Runs {
-		_, begin = p.omit(&run)
+// unmake takes runs out that were not begun, and are another node's to make. It returns from when that is to poll their agent.
+func (p *poller) unmake(b machine.Batch) (from time.Time) {
+	for i := range b.Runs {
+		if _, begin := p.omit(&b.Runs[i]); i == 0 || begin.Before(from) {
+			from = begin
+		}
 	}
-	return begin
+	return from
 }
 
 // isForNext tells of a run of results whether it is better left to the node that wants the agent: while results are always under
@@ -302,10 +315,11 @@ func (l *ledger) isForNext(run *check.Run, now time.Time) bool {
 // comesSoon tells whether so little time is between a check's turns that results may always be under way, and that one may be left out.
 func (l *ledger) comesSoon(c *check.Check) bool { return c.Interval < 3*l.config.Poll.Interval }
 
-// omit takes a run out that was not made; false if it was given a status before. It returns when its cycle began.
+// omit takes a run out that was not made; false if it was given a status before. It returns when its cycle began; of one that no cycle waits for,
+// when the last began in which its check was due.
 func (p *poller) omit(run *check.Run) (omitted bool, begin time.Time) {
 	if run.ID.Cycle == machine.NoCycle {
-		return p.ledger.background.End(run.ID), run.Due.Add(-p.ledger.config.Poll.Interval)
+		return p.ledger.background.End(run.ID), p.ledger.schedule.LastTurn(run.Check.Interval, run.Due)
 	}
 	if cycle, ok := p.ledger.cycle(run.ID.Cycle); ok {
 		return cycle.Omit(run.ID), cycle.Begin()

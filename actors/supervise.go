@@ -33,7 +33,7 @@ type child struct {
 	// given is what another node knows of an agent, for the next incarnation; resumed is its from, or that of the last that there was.
 	given   *handOver
 	resumed time.Time
-	timer         *time.Timer
+	timer   *time.Timer
 }
 
 // crash is what supervised re-panics with, so that the stack is not lost.

@@ -75,7 +75,6 @@ func NewBreaker(threshold int, state BreakerState) *Breaker {
 	return &Breaker{threshold: threshold, state: state, generation: 1}
 }
 
-
 // SetThreshold changes how many failures in a row open the breaker, from the next one on.
 func (b *Breaker) SetThreshold(threshold int) { b.threshold = threshold }
 

@@ -115,6 +115,13 @@ func (s *Schedule) turnedSince(interval time.Duration, from, begin time.Time) bo
 	return interval <= s.interval || number(from) != number(begin)
 }
 
+// LastTurn returns when the last cycle began, at that time or before, in which checks with an interval were due. Whoever adopts an agent from then on
+// makes up for them.
+func (s *Schedule) LastTurn(interval time.Duration, at time.Time) time.Time {
+	passed := at.Sub(s.start)
+	return s.start.Add(passed - passed%max(interval, s.interval))
+}
+
 // reached tells whether an agent may be started in the cycle.
 func (s *Schedule) reached(name string) bool {
 	from, waits := s.from[name]

@@ -193,6 +193,34 @@ func TestSharedLate(t *testing.T) {
 	}
 }
 
+// Whoever has yet to make up for a check says so by when the agent is to be adopted: the next owner starts the check at once, whatever its interval is.
+func TestSharedLastTurn(t *testing.T) {
+	t.Parallel()
+	const interval = 10 * time.Second
+	a := &check.Agent{Name: "a", Checks: []check.Check{{Name: "x", Interval: interval}, {Name: "minutely", Interval: time.Minute}, {Name: "hourly", Interval: time.Hour}}}
+	for _, tt := range []struct {
+		owes int
+		want []string
+	}{{0, []string{"x"}}, {1, []string{"x", "minutely"}}, {2, []string{"x", "minutely", "hourly"}}} {
+		from := epoch.Add(90*time.Minute + 2*interval)
+		s := machine.NewShared(1, interval, 1, epoch, from.Add(-time.Second))
+		var names []string
+		for _, c := range s.Adopt(a, s.LastTurn(a.Checks[tt.owes].Interval, from.Add(-interval))) {
+			names = append(names, c.Name)
+		}
+		if !slices.Equal(names, tt.want) {
+			t.Errorf("of one that owes %s %v are started at once, want %v", a.Checks[tt.owes].Name, names, tt.want)
+		}
+		for phase := range time.Duration(12) { // at any time of its interval
+			from := epoch.Add(90*time.Minute + phase*interval)
+			s := machine.NewShared(1, interval, 1, epoch, from.Add(-time.Second))
+			if missed := s.Adopt(a, s.LastTurn(a.Checks[tt.owes].Interval, from.Add(-interval))); !slices.Contains(missed, &a.Checks[tt.owes]) {
+				t.Errorf("%v after the full minute %s is not made up for", phase*interval, a.Checks[tt.owes].Name)
+			}
+		}
+	}
+}
+
 // Whoever drops an agent that it has not started says so.
 func TestSharedDrop(t *testing.T) {
 	t.Parallel()
