@@ -34,7 +34,7 @@ type ledger struct {
 	// closed: it may be closed twice, if the poller fails at that.
 	confirmations machine.Confirmations
 	noted         *machine.Cycle
-	// falls counts, for each agent, the failures after which its runs were filled in.
+	// falls has the number of each agent's last failure after which its runs were filled in.
 	falls map[string]int
 	// share is what this node has of its cluster's agents; nil without a cluster.
 	*share

@@ -239,7 +239,7 @@ type kept struct {
 	reports int // that are kept with it
 }
 
-// fall is an agent's last failure: how many there have been with it, and what to say of its runs.
+// fall is an agent's last failure: how many there have been of all agents with it, and what to say of its runs.
 type fall struct {
 	n      int
 	detail string

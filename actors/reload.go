@@ -223,11 +223,16 @@ func (p *poller) dismiss(known map[string]*actor.PID) {
 	for name, pid := range known {
 		if p.agents[name] == nil {
 			p.env.send(pid, retire{})
-			delete(p.down, name)
-			delete(p.falls, name)
-			delete(p.ledger.falls, name)
+			p.forgetFalls(name)
 		}
 	}
+}
+
+// forgetFalls forgets how it was with an agent that is not here any more: root tells it anew when the agent comes back.
+func (p *poller) forgetFalls(agent string) {
+	delete(p.down, agent)
+	delete(p.falls, agent)
+	delete(p.ledger.falls, agent)
 }
 
 // follow has the schedule follow another configuration from the next cycle on.

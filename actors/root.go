@@ -23,6 +23,8 @@ type root struct {
 	// down are the agents that can't answer; falls has the last failure of each that ever failed.
 	down  map[string]bool
 	falls map[string]fall
+	// fallen counts the failures of all agents.
+	fallen int
 	// taken are the reports that the reporter took when there may have been no poller any more to hear of it.
 	taken map[string]bool
 

@@ -252,6 +252,7 @@ func (p *poller) leaveTo(name string) handOver {
 	delete(l.wanted, name)
 	delete(l.held, name)
 	delete(p.agents, name)
+	p.forgetFalls(name)
 	l.left[name] = h.from
 	return h
 }

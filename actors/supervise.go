@@ -145,7 +145,8 @@ func (r *root) revive(ctx actor.Context, c *child) {
 // tellDown lets the poller fill in what the agent can't answer any more.
 func (r *root) tellDown(c *child, detail string) {
 	if name, ok := strings.CutPrefix(c.name, agentPrefix); ok {
-		f := fall{n: r.falls[name].n + 1, detail: detail}
+		r.fallen++ // of all, so that an agent that went and came back never falls as it did before, of which the poller has heard
+		f := fall{n: r.fallen, detail: detail}
 		r.down[name], r.falls[name] = true, f
 		r.env.send(r.env.poller, agentDown{name: name, fall: f})
 	}
