@@ -420,8 +420,8 @@ func (p *poller) arm(now time.Time) {
 			next = at
 		}
 	}
-	if p.ledger.share != nil && len(p.ledger.missed) > 0 && p.ledger.catchUp.Before(next) {
-		next = p.ledger.catchUp
+	if at, ok := p.ledger.nextMissed(now); ok && at.Before(next) {
+		next = at
 	}
 	p.wait(now, next.Sub(now))
 }

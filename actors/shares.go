@@ -16,6 +16,10 @@ import (
 // catchUpEvery is how long the poller waits between the runs that were due while nobody made them: so they are spread, as others are.
 const catchUpEvery = 20 * time.Millisecond
 
+// orphansWait is how near an orphan's next turn is, in eighths of an interval, for it to wait for that rather than to be run at once. It is more than
+// half, for what is run at once comes late to its checker: there are many, and no connections yet.
+const orphansWait = 5
+
 // wantedFor is how long no results are begun of an agent that another node has asked for: it asks again meanwhile.
 const wantedFor = 4 * repeatAfter
 
@@ -51,8 +55,15 @@ type share struct {
 	// wanted says until when of agents that others want and of which results are under way: no more of these are begun meanwhile.
 	wanted map[string]time.Time
 	// missed are checks that were due while nobody made them, and catchUp when some of them are started next.
-	missed  []machine.Start
+	missed  []missed
 	catchUp time.Time
+}
+
+// missed are checks of an agent to make up for.
+type missed struct {
+	machine.Start
+	// orphan says that it is not known when they were made last.
+	orphan bool
 }
 
 // agents returns those of a configuration that are this node's.
@@ -73,14 +84,17 @@ func (s *share) follow(agents []*check.Agent) {
 	maps.DeleteFunc(s.since, func(name string, _ time.Time) bool { return gone(name) })
 	maps.DeleteFunc(s.wanted, func(name string, _ time.Time) bool { return gone(name) })
 	maps.DeleteFunc(s.yields, func(name string, _ uint64) bool { return gone(name) })
-	missed := s.missed
+	before := s.missed
 	s.missed = nil
-	for _, m := range missed {
-		if now, was := agentNamed(agents, m.Agent.Name), m.Agent; now == was {
-			s.missed = append(s.missed, m)
-		} else if now != nil {
-			s.missed = append(s.missed, machine.Start{Agent: now, Checks: checksNamed(now, m.Checks)})
+	for _, m := range before {
+		now := agentNamed(agents, m.Agent.Name)
+		if now == nil {
+			continue
 		}
+		if now != m.Agent {
+			m.Start = machine.Start{Agent: now, Checks: checksNamed(now, m.Checks)}
+		}
+		s.missed = append(s.missed, m)
 	}
 }
 
@@ -151,10 +165,13 @@ func (p *poller) adopt(m adopt, now time.Time) {
 			from = left
 		}
 		delete(l.left, a.agent)
-		if checks := l.schedule.Adopt(spec, from); len(checks) > 0 {
-			l.missed = append(l.missed, machine.Start{Agent: spec, Checks: checks})
-		}
+		checks := l.schedule.Adopt(spec, from)
 		l.since[a.agent] = l.schedule.NextBegin(a.agent)
+		if len(checks) > 0 {
+			// Others may have had one since that this node lost for longer than a cycle.
+			orphan := from.IsZero() || !a.given && l.since[a.agent].Sub(from) > l.config.Poll.Interval*3/2
+			l.missed = append(l.missed, missed{machine.Start{Agent: spec, Checks: checks}, orphan})
+		}
 	}
 	if len(given) > 0 {
 		p.env.send(p.env.member, resumed{agents: given})
@@ -197,7 +214,7 @@ func (p *poller) suspend() {
 	clear(l.wanted)
 	for _, s := range l.missed {
 		if left, held := l.left[s.Agent.Name]; held {
-			l.left[s.Agent.Name] = l.owing(s, left) // it is made up for when it is adopted again
+			l.left[s.Agent.Name] = l.owing(&s, left) // it is made up for when it is adopted again
 		}
 	}
 	l.missed = nil
@@ -242,9 +259,9 @@ func (p *poller) leaveTo(name string) handOver {
 			}
 		}
 	}
-	l.missed = slices.DeleteFunc(l.missed, func(s machine.Start) bool {
+	l.missed = slices.DeleteFunc(l.missed, func(s missed) bool {
 		if s.Agent.Name == name {
-			h.from = l.owing(s, h.from) // the new owner makes up for it
+			h.from = l.owing(&s, h.from) // the new owner makes up for it
 		}
 		return s.Agent.Name == name
 	})
@@ -257,10 +274,14 @@ func (p *poller) leaveTo(name string) handOver {
 	return h
 }
 
-// owing returns from when whoever polls an agent next is to do so, if it was not started from a cycle on that began then, and these are to be made up for.
-func (l *ledger) owing(missed machine.Start, from time.Time) time.Time {
+// owing returns from when whoever polls an agent next is to do so, if it was not started from a cycle on that began then, and these are to be made up for;
+// zero for an orphan.
+func (l *ledger) owing(m *missed, from time.Time) time.Time {
+	if m.orphan && len(m.Checks) > 0 {
+		return time.Time{}
+	}
 	first := from
-	for _, c := range missed.Checks {
+	for _, c := range m.Checks {
 		if turn := l.schedule.LastTurn(c.Interval, from.Add(-l.config.Poll.Interval)); turn.Before(first) {
 			first = turn
 		}
@@ -343,12 +364,36 @@ func (p *poller) startMissed(now time.Time) {
 	p.ledger.catchUp = now.Add(catchUpEvery)
 	cfg := p.ledger.config
 	perSecond := max(float64(cfg.Poll.Rate), float64(len(cfg.Agents))/cfg.Poll.Interval.Seconds())
-	n := min(len(p.ledger.missed), 1+int(perSecond*catchUpEvery.Seconds()))
-	starts := p.ledger.missed[:n:n]
-	p.ledger.missed = p.ledger.missed[n:]
+	most := 1 + int(perSecond*catchUpEvery.Seconds())
+	var starts []machine.Start
+	var rest []missed
+	for _, m := range p.ledger.missed {
+		switch {
+		case len(m.Checks) == 0:
+		case len(starts) < most && !p.ledger.waits(&m, now):
+			starts = append(starts, m.Start)
+		default:
+			rest = append(rest, m)
+		}
+	}
+	p.ledger.missed = rest
 	for _, start := range starts {
 		p.startAside(start, now)
 	}
+}
+
+// waits tells whether checks of an orphan are left to its next turn, because that is near: they would be made twice in a short time, or that turn left
+// out and the next be far away.
+func (l *ledger) waits(m *missed, now time.Time) bool {
+	return m.orphan && l.schedule.NextTurn(m.Agent.Name).Sub(now) < l.config.Poll.Interval*orphansWait/8
+}
+
+// nextMissed returns when some of what was missed is started next; false if all of it waits for its turns.
+func (l *ledger) nextMissed(now time.Time) (time.Time, bool) {
+	if l.share == nil || !slices.ContainsFunc(l.missed, func(m missed) bool { return !l.waits(&m, now) }) {
+		return time.Time{}, false
+	}
+	return l.catchUp, true
 }
 
 // inTime takes checks off those that are missed, because their turn has come. It may be one of the configuration before.

@@ -90,6 +90,15 @@ func (s *Schedule) Drop(name string) time.Time {
 	return from
 }
 
+// NextTurn returns when an agent is started next in its turn.
+func (s *Schedule) NextTurn(name string) time.Time {
+	begin, due := s.turnOf(name)
+	if from := s.from[name]; from.After(begin) {
+		due = due.Add(from.Sub(begin))
+	}
+	return due
+}
+
 // turnOf returns when an agent's next turn is, and when the cycle begins in which it is.
 func (s *Schedule) turnOf(name string) (begin, due time.Time) {
 	place := slotOf(name, len(s.slots))
