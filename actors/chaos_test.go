@@ -156,8 +156,7 @@ func (c *chaos) reload(n *fleetNode) {
 	cfg := *c.cfg
 	cfg.PollerID = n.id.Name
 	cfg.Agents = slices.Clone(cfg.Agents[:len(cfg.Agents)-c.without])
-	n.conf.next.Store(&actors.Settings{Config: &cfg, Identity: n.w.o.Identity})
-	_ = n.w.sys.Reload(c.t.Context())
+	_ = n.reload(&cfg)
 }
 
 // heal ends all that is wrong.

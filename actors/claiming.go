@@ -24,8 +24,8 @@ type thanks struct {
 	since, sent time.Time
 }
 
-// followClaims claims what this node owns, and lets go of what it may poll no more.
-func (m *member) followClaims() {
+// followClaims claims what this node owns, and lets go of what it may poll no more. What is not configured any more parts, to whoever asks for it.
+func (m *member) followClaims(now time.Time) {
 	suspended := m.claims.Follow(m.view, m.ours)
 	if len(suspended) > 0 {
 		for _, agent := range suspended {
@@ -40,9 +40,9 @@ func (m *member) followClaims() {
 		if m.configured(agent) {
 			continue
 		}
-		m.claims.Released(agent) // root and the poller know
-		delete(m.parting, agent)
-		delete(m.resuming, agent)
+		if m.parting[agent] == nil { // root and the poller know
+			m.parting[agent] = &parting{since: now}
+		}
 	}
 	if !m.view.Leased {
 		return
@@ -128,7 +128,7 @@ func (m *member) thank(now time.Time) {
 func (m *member) adoptHeld() {
 	var agents []string
 	for _, agent := range m.claims.Held() {
-		if m.parting[agent] == nil {
+		if m.parting[agent] == nil && !m.isRemoved(agent) { // should that be added again, it has yet to be found whose it is
 			agents = append(agents, agent)
 		}
 	}

@@ -178,7 +178,7 @@ func (m *member) look(now time.Time) {
 	m.own(m.view, cfg, m.pins)
 	m.wantUnknownNames(now)
 	m.tellPins(now)
-	m.followClaims()
+	m.followClaims(now)
 	m.ask(now)
 	m.adopt(now)
 	m.tellClaims(now)

@@ -96,7 +96,7 @@ type (
 	}
 	// yielded: poller → member. What is known of an agent that is given up, but for its breaker.
 	yielded struct {
-		round    uint64 // of the yield
+		round    uint64 // of the yield; 0 if it is not configured any more
 		handOver handOver
 	}
 	// yieldTo: poller → agent. As retire; say breakerTold first.

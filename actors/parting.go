@@ -11,7 +11,7 @@ import (
 // How a node hands agents over: another that owns them asks for them, the poller gives them up, and the other is told what is known of each until it has
 // said that it came.
 
-// parting is an agent on its way to another node.
+// parting is an agent on its way to another node, or not configured any more; then it is to nobody.
 type parting struct {
 	to      machine.NodeID
 	era     uint64 // and round: of the ask that it answers
@@ -86,8 +86,12 @@ func (m *member) askedBy(a *cluster.Ask, now time.Time) {
 // yielded takes what the poller knows of an agent that it has given up.
 func (m *member) yielded(y yielded, now time.Time) {
 	h, p := y.handOver, m.parting[y.handOver.agent]
+	if y.round == 0 && p == nil && m.claims.Holds(h.agent) && m.isRemoved(h.agent) { // it is yet to look at the configuration
+		p = &parting{since: now}
+		m.parting[h.agent] = p
+	}
 	switch {
-	case p != nil && !p.known && p.yield == y.round:
+	case p != nil && !p.known && (p.yield == y.round || y.round == 0):
 		h.open, h.failures, h.cause = p.h.open, p.h.failures, p.h.cause
 		p.known, p.h, p.settled = true, h, now
 		m.lookSoon()
@@ -110,11 +114,19 @@ func (m *member) answerParted(now time.Time) {
 	for agent, p := range m.parting {
 		switch {
 		case p.known && (p.told || now.Sub(p.settled) >= breakerWithin):
+		case !p.known && now.Sub(p.since) >= repeatAfter && !m.configured(agent):
+			m.letGo(agent) // what is known of it was lost
+			continue
 		case !p.known && now.Sub(p.since) >= repeatAfter:
 			delete(m.parting, agent) // until it is asked for again: there are results under way, or what the poller said was lost
 			stay = append(stay, agent)
 			continue
 		default:
+			continue
+		}
+		m.letGo(agent)
+		m.gave[agent] = gift{to: p.to, round: p.round, h: p.h, at: now}
+		if p.to == (machine.NodeID{}) {
 			continue
 		}
 		a := answers[p.to]
@@ -127,10 +139,6 @@ func (m *member) answerParted(now time.Time) {
 		}
 		a.Given = append(a.Given, p.h.wire(m.env.epoch))
 		gone = append(gone, agent)
-		m.claims.Released(agent)
-		delete(m.resuming, agent)
-		m.gave[agent] = gift{to: p.to, round: p.round, h: p.h, at: now}
-		delete(m.parting, agent)
 	}
 	m.adoptAgain(stay)
 	for to, a := range answers {
@@ -140,6 +148,16 @@ func (m *member) answerParted(now time.Time) {
 		slices.Sort(gone)
 		m.env.Observe(HandedOver{Agents: gone})
 	}
+}
+
+// isRemoved tells whether an agent is not configured any more, by the newest configuration.
+func (m *member) isRemoved(agent string) bool { return agentNamed(m.env.config().Agents, agent) == nil }
+
+// letGo lets an agent go that root and the poller have given up.
+func (m *member) letGo(agent string) {
+	m.claims.Released(agent)
+	delete(m.resuming, agent)
+	delete(m.parting, agent)
 }
 
 // tellDrained tells those who wait that everything is handed over, or that there is nobody to whom it could be.

@@ -201,6 +201,7 @@ func (a *agent) leave() {
 func (p *poller) reconfigure(now time.Time) {
 	before, cfg := p.ledger.config, p.env.config()
 	if before != cfg {
+		p.leaveRemoved(cfg.Agents)
 		gone := p.agents
 		p.know(p.ledger.agents(cfg.Agents))
 		p.dismiss(gone)

@@ -249,3 +249,45 @@ func TestClusterOrphansMoveOn(t *testing.T) {
 		}
 	})
 }
+
+// An agent that one node has no more goes to one that has, with what is known of it, and at its usual time.
+func TestClusterRemovedHere(t *testing.T) {
+	runFleet(t, 30, func(f *fleet) {
+		for _, name := range []string{"a", "b", "c"} {
+			f.start(name)
+		}
+		time.Sleep(12 * time.Second)
+		at, b := time.Now(), f.nodes["b"]
+		cfg := *b.w.o.Config
+		cfg.Agents = nil
+		if err := b.reload(&cfg); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		f.wantSteady("b has no agents any more", at.Add(-time.Second), 60, aTouch+300*time.Millisecond) // b says first which it has
+		moved := 0
+		for name, runs := range f.since(time.Time{}) {
+			for i, r := range runs {
+				if strings.HasSuffix(name, "/results") && i > 0 && r.last == "" {
+					t.Errorf("at %v %s asks for results of %s from the begin", r.at.Sub(at), r.node, r.agent)
+				}
+				if r.at.After(at) && i > 0 && r.node != runs[i-1].node {
+					moved++
+				}
+			}
+		}
+		if moved < 10 {
+			t.Errorf("%d checks were moved, want more to see it", moved)
+		}
+	}, func(cfg *config.Config) {
+		for _, a := range cfg.Agents {
+			a.Checks = append(a.Checks, check.Check{Name: "results", Type: "sweep", Method: check.GetResults, Interval: time.Second, Timeout: 500 * time.Millisecond})
+		}
+	})
+}
+
+// reload has a node follow another configuration.
+func (n *fleetNode) reload(cfg *config.Config) error {
+	n.conf.next.Store(&actors.Settings{Config: cfg, Identity: n.w.o.Identity})
+	return n.w.sys.Reload(context.Background())
+}

@@ -248,6 +248,19 @@ func (p *poller) yield(m yield, now time.Time) {
 	p.closeCycles(now)
 }
 
+// leaveRemoved gives up agents that are not configured any more: other nodes may have them yet.
+func (p *poller) leaveRemoved(agents []*check.Agent) {
+	if p.ledger.share == nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.ledger.held)) {
+		if agentNamed(agents, name) == nil {
+			p.env.send(p.env.member, yielded{handOver: p.leaveTo(name)})
+			p.env.send(p.env.pid(agentPrefix+name), yieldTo{})
+		}
+	}
+}
+
 // leaveTo starts an agent's checks no more, and returns what is known of it.
 func (p *poller) leaveTo(name string) handOver {
 	l := p.ledger
