@@ -335,3 +335,19 @@ func TestDropped(t *testing.T) {
 		t.Errorf("counted %+v, told (-want +got):\n%s", a.Counts(), diff)
 	}
 }
+
+// TestYoung: memberlist may have a node for dead that has just come, for what it hears late of the life before. It gets the time to answer.
+func TestYoung(t *testing.T) {
+	t.Parallel()
+	a := newAlone(t)
+	a.now = a.clock.now()
+	a.lives("b", "1")
+	(*delegate)(a.Cluster).NotifyLeave(&memberlist.Node{Name: "b"})
+	if a.members["b"] == nil {
+		t.Error("one that has just come is dead at once")
+	}
+	a.endDoubts(a.now.Add(answersFor))
+	if a.members["b"] != nil {
+		t.Error("it has not answered, and is there still")
+	}
+}

@@ -124,9 +124,17 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	if m == nil {
 		return
 	}
-	if m.doubted = !m.leaving; now.Sub(m.answered) >= answersFor || m.leaving {
+	if m.doubted = !m.leaving; m.silent(now) >= answersFor || m.leaving {
 		c.parted(n.Name, now)
 	}
+}
+
+// silent returns for how long a member has answered nothing, since it came at most: memberlist may take for its death what it hears late of the life before.
+func (m *member) silent(now time.Time) time.Duration {
+	if m.since.After(m.answered) {
+		return now.Sub(m.since)
+	}
+	return now.Sub(m.answered)
 }
 
 // endDoubts takes out those whom memberlist has for dead when they have not answered for a while, and returns how long it is until it
@@ -134,7 +142,7 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 func (c *Cluster) endDoubts(now time.Time) time.Duration {
 	next := answersFor
 	for name, m := range c.members {
-		if left := answersFor - now.Sub(m.answered); m.doubted && left <= 0 {
+		if left := answersFor - m.silent(now); m.doubted && left <= 0 {
 			c.parted(name, now)
 		} else if m.doubted {
 			next = min(next, left)
