@@ -171,7 +171,7 @@ func (d *Daemon) startPolling(ctx context.Context, cfg *config.Config, stateDir 
 	if options.Sharing, err = d.prepareNode(cfg); err != nil {
 		return err
 	}
-	if d.system, err = actors.Start(options); err != nil { //nolint:contextcheck // it does not wait for anything
+	if d.system, err = actors.Start(options); err != nil {
 		return err
 	}
 	if d.cluster == nil {
