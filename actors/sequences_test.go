@@ -28,7 +28,7 @@ func TestSequenceWaitsForTheReport(t *testing.T) {
 			}
 		}, func(o *actors.Options) {
 			o.Spool = &faultySpool{Spool: o.Spool, fault: func(n int) error {
-				if n <= 2 { // until 10 s
+				if n <= 3 { // until 15 s: it is tried again at 10 s, in the moment in which the next is asked for
 					return errors.New("disk full")
 				}
 				return nil
