@@ -38,10 +38,10 @@ func (s *Schedule) Adopt(agent *check.Agent, from time.Time) []*check.Check {
 	return missed
 }
 
-// asideBefore is how long before an agent's next turn, in sixteenths of an interval, it is started beside its turns at the latest for that turn to be kept.
+// asideBefore is how long before an agent's next turn, in tenths of an interval, it is started beside its turns at the latest for that turn to be kept.
 // It is more than the half that should be between two runs, because what is started at once reaches its checker later than what is started in its turn:
 // there are many at a time, and no connections yet. The turn after one that is left out comes at most one interval and this much later.
-const asideBefore = 9
+const asideBefore = 6
 
 // StartAside says that an agent is started now, beside its turns, with checks that it has missed. If the next turn is so near that there would be less than
 // about half an interval between the two, that is left out, and what else is due in it is to be started now, too. It returns what is, and when it
@@ -52,7 +52,7 @@ func (s *Schedule) StartAside(missed Start, now time.Time) (start Start, ends ti
 	switch from := s.from[name]; {
 	case from.After(begin):
 		due = due.Add(from.Sub(begin))
-	case due.Sub(now) < s.interval*asideBefore/16:
+	case due.Sub(now) < s.interval*asideBefore/10:
 		s.from[name] = begin.Add(s.interval)
 		due = due.Add(s.interval)
 		missed.Checks = s.withTurn(missed, begin)
