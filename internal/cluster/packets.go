@@ -209,7 +209,15 @@ func host(a net.Addr) string {
 func (t *transport) peerIsLate(address net.Addr, err error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return (errors.Is(err, errSilent) || errors.Is(err, errHungUp)) && t.peers[address.String()] != nil
+	if !errors.Is(err, errSilent) && !errors.Is(err, errHungUp) {
+		return false
+	}
+	for at := range t.peers { // a stream comes from another port
+		if peer, _, _ := net.SplitHostPort(at); peer == host(address) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *transport) acceptLinks(accepting *quic.Listener) {

@@ -164,7 +164,7 @@ func (t *transport) admit(tcp *net.TCPConn) {
 	c, err := t.letIn(tcp)
 	<-t.unknown
 	if err != nil {
-		if t.ctx.Err() == nil {
+		if t.ctx.Err() == nil && !t.peerIsLate(tcp.RemoteAddr(), err) {
 			t.refuse(tcp.RemoteAddr(), err.Error())
 		}
 		return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -306,5 +307,26 @@ func TestListenErrors(t *testing.T) {
 	const want = "by UDP: "
 	if _, _, err := listen(t.Context(), udp.LocalAddr().String()); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("a port that UDP has: %v; want in it: %s", err, want)
+	}
+}
+
+// TestPeerIsNoStranger: a peer is no stranger for what a line loses, from whatever port it connects; what it should not show, and who is no peer, is told.
+func TestPeerIsNoStranger(t *testing.T) {
+	t.Parallel()
+	tr := &transport{peers: map[string]*peer{"192.0.2.7:7946": nil}}
+	for _, tt := range []struct {
+		address string
+		err     error
+		want    bool
+	}{
+		{"192.0.2.7:7946", errSilent, true},
+		{"192.0.2.7:40123", errSilent, true},
+		{"192.0.2.7:40123", errHungUp, true},
+		{"192.0.2.7:40123", errors.New("its certificate is not valid"), false},
+		{"192.0.2.70:7946", errSilent, false},
+	} {
+		if got := tr.peerIsLate(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(tt.address)), tt.err); got != tt.want {
+			t.Errorf("%s, %v: %v", tt.address, tt.err, got)
+		}
 	}
 }
