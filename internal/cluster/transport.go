@@ -307,7 +307,8 @@ func (t *transport) dial(address string, timeout time.Duration) (_ *conn, err er
 	if err != nil {
 		return nil, err
 	}
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	at := t.address() // others know us by it, as they do by QUIC
+	raw, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: at.IP, Zone: at.Zone}}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, unfriendly(err)
 	}

@@ -103,12 +103,15 @@ func mutual(t *testing.T) (ca *tlsidtest.CA, id check.TLS) {
 func TestStreams(t *testing.T) {
 	t.Parallel()
 	_, id := mutual(t)
-	a, b := carry(t, id), carry(t, id)
+	a, b := carryAt(t, "127.0.0.2:0", id), carry(t, id)
 	out, err := a.DialTimeout(b.at(), long)
 	if err != nil {
 		t.Fatal(err)
 	}
 	in := wait(t, "stream", b.streams)
+	if got := host(in.RemoteAddr()); got != "127.0.0.2" {
+		t.Errorf("it comes from %s, and not from where it listens", got)
+	}
 	for _, way := range [][2]net.Conn{{out, in}, {in, out}} {
 		if _, err := way[0].Write([]byte("hello")); err != nil {
 			t.Error(err)
