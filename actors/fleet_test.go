@@ -131,8 +131,12 @@ func (f *fleet) start(name string, change ...func(cfg *config.Config)) *fleetNod
 	}
 	n.w.o.Sharing = &actors.Sharing{
 		Cluster: n, Epoch: f.epoch, Obey: func(string) error { return nil },
-		Post:    func(remote string, e *cluster.Envelope) { f.post(n, remote, e) },
-		Receive: func(take func(*cluster.Envelope)) { n.take = take },
+		Post: func(remote string, e *cluster.Envelope) { f.post(n, remote, e) },
+		Receive: func(take func(*cluster.Envelope)) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			n.take = take
+		},
 	}
 	n.conf = new(changeable)
 	n.w.o.Load = n.conf.load
@@ -239,12 +243,16 @@ func (f *fleet) post(from *fleetNode, remote string, e *cluster.Envelope) {
 	f.mu.Lock()
 	to := f.nodes[remote]
 	lost := to == nil || to.down || from.down || f.deaf[remote] || f.cut[pair(from, to)] || f.lost != nil && f.lost(e.GetKind())
+	var take func(*cluster.Envelope)
+	if to != nil {
+		take = to.take
+	}
 	f.mu.Unlock()
-	if lost {
+	if lost || take == nil { // it is only starting
 		return
 	}
 	time.Sleep(time.Millisecond)
-	to.take(proto.CloneOf(e))
+	take(proto.CloneOf(e))
 }
 
 func (n *fleetNode) isDown() bool {

@@ -42,7 +42,8 @@ func (s *System) share(o *Sharing) (err error) {
 	e := s.env
 	e.cluster, e.epoch, e.obey, e.shares = o.Cluster, o.Epoch, o.Obey, newShares(o.Cluster.View().Self)
 	if e.post = o.Post; e.post != nil {
-		o.Receive(func(envelope *cluster.Envelope) { e.send(e.member, envelope) })
+		member := e.pid(memberName)
+		o.Receive(func(envelope *cluster.Envelope) { e.send(member, envelope) })
 		return nil
 	}
 	e.post = func(remote string, envelope *cluster.Envelope) { e.send(actor.NewPID(remote, memberPID), envelope) }
