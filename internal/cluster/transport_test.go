@@ -302,7 +302,7 @@ func TestListenErrors(t *testing.T) {
 			t.Errorf("listen(%q): %v; want in it: %s", address, err, want)
 		}
 	}
-	udp, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	udp, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.77:0") // where nobody else has a port by TCP
 	if err != nil {
 		t.Fatal(err)
 	}
