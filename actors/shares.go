@@ -156,7 +156,7 @@ func (p *poller) adopt(m adopt, now time.Time) {
 		p.agents[a.agent] = p.env.pid(agentPrefix + a.agent)
 		from := a.from
 		left, was := l.left[a.agent]
-		if a.given && !left.After(from) {
+		if a.given && (from.IsZero() || !left.After(from)) { // zero is of an orphan that waited for its turn there
 			l.resume(spec, &a.handOver)
 			if runs := left.Sub(a.since).Round(l.config.Poll.Interval) / l.config.Poll.Interval; was && !a.since.IsZero() && runs > 0 {
 				p.env.Observe(Doubled{Agent: a.agent, Runs: int(runs)})
@@ -241,9 +241,9 @@ func (p *poller) yield(m yield, now time.Time) {
 			h = p.leaveTo(name)
 		}
 		p.ledger.yields[name] = m.round
-		p.env.send(p.env.member, yielded{round: m.round, handOver: h})
-		p.env.send(p.env.root, given{agent: name})
+		p.env.send(p.env.root, given{agent: name}) // before member may have it adopted again
 		p.env.send(p.env.pid(agentPrefix+name), yieldTo{})
+		p.env.send(p.env.member, yielded{round: m.round, handOver: h})
 	}
 	p.closeCycles(now)
 }
@@ -375,6 +375,9 @@ func (p *poller) startMissed(now time.Time) {
 		return
 	}
 	p.ledger.catchUp = now.Add(catchUpEvery)
+	if !p.ledger.mayPoll(p.env) { // suspend has yet to come, and notes what is still to be made up for
+		return
+	}
 	cfg := p.ledger.config
 	perSecond := max(float64(cfg.Poll.Rate), float64(len(cfg.Agents))/cfg.Poll.Interval.Seconds())
 	most := 1 + int(perSecond*catchUpEvery.Seconds())
