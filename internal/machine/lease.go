@@ -66,6 +66,8 @@ type account struct {
 	known time.Time
 	// asked is when we asked for it: it is true of all moments until then.
 	asked time.Time
+	// heard is when it came. What was granted longer than a span before that may have been left out.
+	heard time.Time
 	// grants are the latest moments at which they may have been given.
 	grants map[NodeID]time.Time
 }
@@ -211,7 +213,7 @@ func (l *Lease) Told(by NodeID, asked, now time.Time, grants []Grant) {
 		for _, g := range grants {
 			at[g.To] = now.Add(-g.Age)
 		}
-		l.accounts[by.Name] = account{by: by, known: known, asked: asked, grants: at}
+		l.accounts[by.Name] = account{by: by, known: known, asked: asked, heard: now, grants: at}
 	}
 	l.settle(now)
 }
@@ -358,7 +360,7 @@ func (l *Lease) silences(id NodeID, now time.Time) []silence {
 	}
 	for name, a := range l.accounts {
 		if id.Name != name {
-			silences = append(silences, silence{from: latest(a.known, a.asked.Add(-l.span()), a.grants[id]), to: a.asked})
+			silences = append(silences, silence{from: latest(a.known, a.heard.Add(-l.span()), a.grants[id]), to: a.asked})
 		}
 	}
 	return silences

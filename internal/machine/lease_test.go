@@ -187,3 +187,26 @@ func TestLeaseLeaves(t *testing.T) {
 	}
 	l.want(5000, 1, -1, nodeB)
 }
+
+// An answer that comes late says nothing of grants that may have been too old to be in it when it was given: nodes that stood still answer what they were
+// asked before.
+func TestLeaseLateAccounts(t *testing.T) {
+	t.Parallel()
+	life := func(name string) machine.NodeID { return machine.NodeID{Name: name, Boot: "1"} }
+	d, e, f, x := life("d"), life("e"), life("f"), life("x")
+	l := newLeaser(t, 7, false)
+	l.Alive([]machine.NodeID{nodeB, nodeC, d, e, f}, atMs(0)) // and not x, which has its lease from b, d and f
+	for ms := 0; ms <= 11250; ms += 250 {
+		l.beats(nodeC, ms, ms+1, x, -1)
+		l.beats(e, ms, ms+1, x, -1)
+		l.beats(f, ms, ms+1, x, ms)
+		if ms < 10000 {
+			l.beats(nodeB, ms, ms+1, x, min(ms, 8900))
+			l.beats(d, ms, ms+1, x, min(ms, 8900))
+		}
+	}
+	l.want(11900, 1, 12750, nodeB, nodeC, d, e, f, x)
+	l.Told(nodeB, atMs(10000), atMs(12100), nil) // its grant of 8900 counted until 10400
+	l.Told(d, atMs(10000), atMs(12100), nil)
+	l.want(12100, 1, 12750, nodeB, nodeC, d, e, f, x)
+}
