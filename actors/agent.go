@@ -162,10 +162,12 @@ func (a *agent) resume(h *handOver) {
 func (a *agent) goOn(h *handOver) {
 	before := a.breaker.State()
 	a.resume(h)
+	why := "as the node found that polled it before: " + a.cause
 	if !h.open {
 		a.lookAway()
+		why = "the node that polled it before found its checker well"
 	}
-	a.breakerMoved(before, "as the node found that polled it before: "+a.cause)
+	a.breakerMoved(before, why)
 }
 
 // lookAround looks for a checker that was lost when the agent was another node's.

@@ -79,9 +79,8 @@ type shares struct {
 	draining bool
 	drained  []func() // who waits for the end of that
 	orders   orders
-	// ways are those by which nodes were heard lately that are not reached directly, or not well. Turn counts what was sent by way of others.
+	// ways are those by which nodes were heard lately that are not reached directly, or not well.
 	ways map[machine.NodeID]way
-	turn int
 	// unknown are envelopes of unknown kinds or versions, unreadable those that are no message of their kind.
 	unknown, unreadable uint64
 	// claiming is since when there are claims without a break, zero if there are none; toldClaims is when that was told last.

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -30,23 +31,20 @@ func (m *member) send(to machine.NodeID, kind uint32, body proto.Message) {
 	}
 }
 
-// insist sends what is sent until it is answered: when that is done again, it goes by way of one of the others, too, in turn.
+// insist sends what is sent until it is answered: when that is done again, it goes by way of one of the others, too, another one as chance has it.
 func (m *member) insist(again bool, to machine.NodeID, kind uint32, body proto.Message) {
 	m.send(to, kind, body)
 	if !again {
 		return
 	}
-	members := m.view.Members
-	for range members {
-		m.turn++
-		by := members[m.turn%len(members)].NodeID
-		if by == m.view.Self || by == to {
-			continue
+	var others []machine.NodeID
+	for _, other := range m.view.Members {
+		if other.NodeID != m.view.Self && other.NodeID != to && other.NodeID != m.ways[to].by { // by that it went just now
+			others = append(others, other.NodeID)
 		}
-		if by != m.ways[to].by { // else it went there just now
-			m.sendBy(by, to, seal(kind, body))
-		}
-		return
+	}
+	if len(others) > 0 {
+		m.sendBy(others[rand.IntN(len(others))], to, seal(kind, body)) //nolint:gosec // which one is no secret
 	}
 }
 

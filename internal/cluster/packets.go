@@ -53,8 +53,8 @@ type link struct {
 func (l *link) close() { _ = l.conn.CloseWithError(0, "") }
 
 // quietly is a socket whose buffers quic-go leaves as they are. Else it would write to standard error where it may not have them as large as a
-// download needs. Without the socket itself it also sends no more than one packet at a time, and forbids nobody to take packets
-// to pieces; both is as good here.
+// download needs. Without the socket itself it also sends no more than one packet at a time, and leaves it to the kernel whether packets may be taken
+// to pieces on the way; both is as good here.
 type quietly struct{ net.PacketConn }
 
 func (quietly) SetReadBuffer(int) error  { return nil }
@@ -67,7 +67,7 @@ func (t *transport) startPackets() error {
 		Conn: quietly{t.socket}, ConnContext: t.meet,
 		// Who is one of many has to show first that he is where he says: nobody takes all places with addresses that are not his.
 		VerifySourceAddress: func(net.Addr) bool { return len(t.callers) >= mostUnknown/2 },
-		// Has peers know at once when a link is over of which they were not told.
+		// Has peers know at once when a link of this life is over of which they were not told.
 		StatelessResetKey: &reset,
 	}
 	if t.identity.Load().server == nil {
