@@ -48,11 +48,9 @@ const asideBefore = 6
 // must have ended: just before the turn that follows.
 func (s *Schedule) StartAside(missed Start, now time.Time) (start Start, ends time.Time) {
 	name := missed.Agent.Name
-	begin, due := s.turnOf(name)
-	switch from := s.from[name]; {
-	case from.After(begin):
-		due = due.Add(from.Sub(begin))
-	case due.Sub(now) < s.interval*asideBefore/10:
+	begin, _ := s.turnOf(name)
+	due := s.NextTurn(name)
+	if !s.from[name].After(begin) && due.Sub(now) < s.interval*asideBefore/10 {
 		s.from[name] = begin.Add(s.interval)
 		due = due.Add(s.interval)
 		missed.Checks = s.withTurn(missed, begin)
